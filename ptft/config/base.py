@@ -1,0 +1,32 @@
+"""The strict frozen model that every component's config derives from."""
+
+from typing import Annotated, get_args
+
+from pydantic import BaseModel, ConfigDict, Strict
+
+Names = Annotated[tuple[str, ...], Strict(False)]
+"""A YAML list of strings, kept as a tuple (a strict tuple would refuse the list that YAML gives)."""
+
+
+class Config(BaseModel):
+    """A frozen section of a config: unknown keys refused, no conversion between types, no NaN.
+
+    A *component* is a Config with a literal `name` and a `build` method; the discriminated union of such
+    models is the registry. The first line of its docstring is what `ptft list` prints.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def summaries(cls) -> dict[str, str]:
+        """One line for each name this component answers to."""
+        names = get_args(cls.model_fields["name"].annotation)
+        line = (cls.__doc__ or "").strip().splitlines()[0]
+        return dict.fromkeys(names, line)

@@ -1,0 +1,45 @@
+"""The one record type that every source yields, before any pixel is decoded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image.
+
+    Attributes:
+        image: a file to decode; pixels, uint8 (H, W) or (H, W, 3); or a function that opens the image.
+        label: the class *name*; None where the source has none (prediction).
+        part: the part the source assigns it to; None when ptft is to split.
+        name: what messages, fingerprints and splits call it: a path relative to the root, or `train[17]`.
+            Unique within its source.
+    """
+
+    image: Path | np.ndarray | Callable[[], Image.Image]
+    label: str | None
+    part: Part | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data source found.
+
+    Attributes:
+        records: in a stable order.
+        classes: every class name in the source's own order (sorted for folders).
+        origin: one phrase for messages, for example `folder photos/`.
+    """
+
+    records: Sequence[Record]
+    classes: tuple[str, ...]
+    origin: str
