@@ -1,0 +1,5 @@
+"""`python -m ptft`, which torchrun needs."""
+
+from ptft.cli import main
+
+main()

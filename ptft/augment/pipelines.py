@@ -1,0 +1,116 @@
+"""The augmentations that the configs build: operations in order, with the draws that feed them."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ptft.augment import colour
+from ptft.augment.boxes import random_boxes, random_erasing
+from ptft.augment.geometry import Padding, resized_crop, shift_crop
+from ptft.augment.trivial import trivial_augment
+from ptft.data.draws import Draws
+
+
+def unchanged(images: Tensor, draws: Draws) -> Tensor:
+    """The images as they are."""
+    return images
+
+
+@dataclass(frozen=True)
+class ShiftAndFlip:
+    """Random shift and mirror; keeps the dtype.
+
+    Attributes:
+        shift: greatest shift in pixels, below the image side.
+        flip: whether half of the images are mirrored left to right.
+        padding: what comes in from outside.
+    """
+
+    shift: int
+    flip: bool
+    padding: Padding
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        flipped = draws.coin(0.5 if self.flip else 0.0)
+        shifts = draws.integers(-self.shift, self.shift + 1, 2)
+        return shift_crop(images, shifts, flipped, self.padding)
+
+
+@dataclass(frozen=True)
+class StandardAugmentation:
+    """Shift and mirror, then random erasing; keeps the dtype.
+
+    Attributes:
+        move: the shift and mirror.
+        erasing: probability of random erasing.
+    """
+
+    move: ShiftAndFlip
+    erasing: float
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        moved = self.move(images, draws)
+        return random_erasing(moved, draws, self.erasing) if self.erasing else moved
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Colour jitter as in torchvision's ColorJitter, but always in the order of the attributes.
+
+    Factors are uniform in [max(0, 1 - strength), 1 + strength], the turn of the hue in [-hue, hue].
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """Float32 (B, C, H, W) in [0, 255] to the same; one call of `draws`, whatever the strengths."""
+        chances = draws.uniform(4).unbind(1)
+        operations = (colour.brightness, colour.contrast, colour.saturation)
+        strengths = (self.brightness, self.contrast, self.saturation)
+        for operation, strength, chance in zip(operations, strengths, chances[:3], strict=True):
+            if strength:
+                least = max(0.0, 1 - strength)
+                images = operation(images, least + (1 + strength - least) * chance)
+        return colour.hue(images, self.hue * (2 * chances[3] - 1)) if self.hue else images
+
+
+@dataclass(frozen=True)
+class PhotoAugmentation:
+    """Random resized crop, mirror, colour jitter, random erasing; uint8 in, float32 in [0, 255] out.
+
+    Attributes:
+        scale: least area of the crop as a fraction of the image.
+        ratio: greatest ratio of the crop's longer side to its shorter.
+        flip: whether half of the images are mirrored left to right.
+        jitter: the colour jitter.
+        erasing: probability of random erasing.
+    """
+
+    scale: float
+    ratio: float
+    flip: bool
+    jitter: Jitter
+    erasing: float
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        flipped = draws.coin(0.5 if self.flip else 0.0)
+        boxes, _ = random_boxes(draws, images.shape[-1], (self.scale, 1.0), self.ratio)
+        jittered = self.jitter(resized_crop(images, boxes, flipped), draws)
+        return random_erasing(jittered, draws, self.erasing) if self.erasing else jittered
+
+
+@dataclass(frozen=True)
+class TrivialAugmentation:
+    """Shift and mirror, then TrivialAugment-wide; uint8 in and out.
+
+    Attributes:
+        move: the shift and mirror.
+    """
+
+    move: ShiftAndFlip
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        return trivial_augment(self.move(images, draws), draws)

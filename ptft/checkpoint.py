@@ -1,0 +1,202 @@
+"""Checkpoints: one `.pt` file that verifies itself. The only module that calls torch.save and torch.load.
+
+Layout of the file, a plain dict read with `weights_only=True`:
+
+    format    "ptft"
+    version   1
+    metadata  JSON text of `Metadata`
+    tensors   {name: tensor}; the names' first word tells the part:
+              backbone.*  head.*   the weights as trained
+              ema.*               the averaged weights (ema.backbone.*, ema.head.*), when EMA is on
+              optimizer.*         optimizer state, `optimizer.<parameter>.<key>`
+    digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
+
+torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from ptft.config.base import Config, Names
+from ptft.errors import CheckpointError
+from ptft.storage import write_durably
+
+VERSION = 1
+
+
+class DataSeen(Config):
+    """A data set that weights have learnt from."""
+
+    origin: str
+    fingerprint: str
+    num_examples: int
+    classes: Names
+
+
+class Ancestor(Config):
+    """One run in a checkpoint's history."""
+
+    command: Literal["pretrain", "finetune"]
+    digest: str | None
+    """Digest of the checkpoint the run ended with; None for the run that wrote this checkpoint itself."""
+    data: DataSeen
+    model: str
+    steps: int
+    top1: float | None = None
+
+
+class Metadata(Config):
+    """Everything in a checkpoint that is not a tensor."""
+
+    command: Literal["pretrain", "finetune"]
+    step: int
+    num_steps: int
+    config: dict[str, Any]
+    """The resolved config."""
+    classes: Names
+    """In the order of the head's rows."""
+    image_size: int
+    in_channels: int
+    mean: tuple[float, ...]
+    """Per channel, of pixels in [0, 1]."""
+    std: tuple[float, ...]
+    lineage: tuple[Ancestor, ...]
+    """Oldest first; the last one is the run that wrote this checkpoint."""
+    transfer: tuple[dict[str, str], ...] = ()
+    """One entry a tensor, from the report of the transfer this run began with."""
+    progress: dict[str, Any] = {}
+    """What the loop needs to go on: best score, running means, elapsed time."""
+    environment: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read and verified.
+
+    Attributes:
+        path: where it was read from.
+        digest: its identity, SHA-256 in hexadecimal.
+        metadata: see `Metadata`.
+        tensors: on the CPU, by full name.
+    """
+
+    path: Path
+    digest: str
+    metadata: Metadata
+    tensors: Mapping[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose name starts with `prefix.`, without it."""
+        start = prefix + "."
+        return {name.removeprefix(start): tensor for name, tensor in self.tensors.items() if name.startswith(start)}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to use: the averaged ones when the run kept an average, else those as trained."""
+        return self.part("ema") or {
+            name: tensor for name, tensor in self.tensors.items() if name.startswith(("backbone.", "head."))
+        }
+
+
+def write(path: Path, metadata: Metadata, tensors: Mapping[str, Tensor]) -> str:
+    """Writes a checkpoint durably and returns its digest.
+
+    Args:
+        path: final name; the old file stays until the new one is safe.
+        metadata: see `Metadata`.
+        tensors: any device; written as they are, moved to the CPU.
+
+    Raises:
+        StorageError: the file could not be written; an older file of this name is untouched.
+    """
+    # A clone drops the storage behind a view, which torch.save would otherwise write whole.
+    kept = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = metadata.model_dump_json()
+    identity = _digest(text, kept)
+    content = {"format": "ptft", "version": VERSION, "metadata": text, "tensors": kept, "digest": identity}
+    write_durably(path, lambda file: torch.save(content, file))
+    return identity
+
+
+def read(path: Path) -> Checkpoint:
+    """Reads and verifies a checkpoint of ptft.
+
+    Raises:
+        CheckpointError: missing, not readable, not a ptft checkpoint, of a newer version, or damaged.
+    """
+    content = _load(path)
+    if not isinstance(content, dict) or content.get("format") != "ptft":
+        raise CheckpointError(f"{path} is not a ptft checkpoint. Bare weights can only be given to finetune --from.")
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content.get('version')}; this ptft reads {VERSION}. Update ptft."
+        )
+    text, tensors, digest = content.get("metadata"), content.get("tensors"), content.get("digest")
+    if not _is_intact(text, tensors, digest):
+        raise CheckpointError(
+            f"{path} is damaged: its content does not match its digest. Use another copy or an older checkpoint."
+        )
+    try:
+        metadata = Metadata.model_validate_json(text)
+    except ValidationError as error:
+        raise CheckpointError(f"{path} holds metadata that this ptft cannot read: {error.errors()[0]['msg']}") from error
+    return Checkpoint(path, digest, metadata, tensors)
+
+
+def read_weights(path: Path) -> Checkpoint | dict[str, Tensor]:
+    """Reads a ptft checkpoint, or the tensors of a bare state dict as `torch.save(model.state_dict())` writes it.
+
+    Raises:
+        CheckpointError: missing, damaged, or neither of the two.
+    """
+    content = _load(path)
+    if isinstance(content, dict) and content.get("format") == "ptft":
+        return read(path)
+    if not _are_tensors(content):
+        raise CheckpointError(f"{path} is neither a ptft checkpoint nor a state dict (a dict of names to tensors).")
+    return dict(content)
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # The unpickler meets arbitrary bytes here, and raises whatever they lead it to.
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}") from error
+
+
+def _are_tensors(content: object) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+    )
+
+
+def _is_intact(text: object, tensors: Any, digest: object) -> bool:
+    if not isinstance(text, str) or not _are_tensors(tensors):
+        return False
+    try:
+        return digest == _digest(text, tensors)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False  # a kind of tensor (sparse, quantized, meta) that ptft never writes
+
+
+def _digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the version, the metadata and every tensor's name, dtype, shape and bytes, in name order."""
+    sha = hashlib.sha256(f"ptft {VERSION}\n{len(metadata)}\n{metadata}".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

@@ -1,0 +1,281 @@
+"""The commands: the only place that prints errors and picks exit codes.
+
+Nothing heavy is imported at the top: `ptft --help` answers before torch could be loaded.
+"""
+
+import json
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ptft.errors import ConfigError, PtftError, StoppedError, UsageError
+
+if TYPE_CHECKING:
+    from ptft.report.console import Console
+    from ptft.report.summary import Summary
+    from ptft.session import Session
+    from ptft.settings import RunConfig, RunConfigT
+
+_EXIT_CODES = """Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) ·
+6 loss not finite · 7 out of memory · 75 another process holds the run folder · 130 and 143 stopped by SIGINT and
+SIGTERM, state saved, --resume goes on · 1 a bug of ptft."""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Image pretraining and finetuning from the command line.\n\nstdout carries the result and nothing else.",
+    epilog=_EXIT_CODES,
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; `ptft init` writes one.")]
+CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help="A ptft checkpoint.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key, e.g. optim.lr=0.01. Repeatable.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of images (or a CSV file) to use instead.")
+]
+
+
+@app.command()
+def pretrain(
+    config: ConfigArgument,
+    sets: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on a source task from random weights; prints the path of the final checkpoint."""
+    from ptft.settings import PretrainConfig
+
+    def work(settings: PretrainConfig, session: "Session") -> "Summary":
+        from ptft.run import pretrain
+
+        return pretrain(settings, session)
+
+    _train(PretrainConfig, config, sets or [], None, out, resume, as_json, work)
+
+
+@app.command()
+def finetune(
+    source: Annotated[Path, typer.Option("--from", metavar="CKPT", help="Checkpoint to start from.")],
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --data.")] = None,
+    data: DataOption = None,
+    sets: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a new task from the weights of a checkpoint; prints the path of the final checkpoint."""
+    from ptft.settings import FinetuneConfig
+
+    if config is None and data is None:
+        raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
+
+    def work(settings: FinetuneConfig, session: "Session") -> "Summary":
+        from ptft.run import finetune
+
+        return finetune(settings, source, session)
+
+    _train(FinetuneConfig, config, sets or [], data, out, resume, as_json, work)
+
+
+@app.command()
+def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Score a checkpoint on its test images, or on a folder; per class, with intervals."""
+    from ptft.inference import evaluate_checkpoint
+
+    console = _console()
+    result, sentence = evaluate_checkpoint(checkpoint, data, console)
+    _print(json.dumps(result) if as_json else sentence)
+
+
+@app.command()
+def predict(
+    checkpoint: CheckpointArgument,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Images or folders.")],
+    format_: Annotated[str, typer.Option("--format", metavar="csv|jsonl", help="One row an image.")] = "csv",
+    top: Annotated[int, typer.Option("--top", min=1, help="How many classes a jsonl row lists.")] = 1,
+) -> None:
+    """Name the class of each image: path,label,probability."""
+    from ptft.inference import predict_paths
+
+    if format_ not in ("csv", "jsonl"):
+        raise UsageError(f"--format: {format_!r} is not one of csv, jsonl.")
+    unreadable = predict_paths(checkpoint, paths, format_, top, sys.stdout, _console())
+    if unreadable:
+        raise typer.Exit(3)
+
+
+@app.command()
+def inspect(checkpoint: CheckpointArgument, as_json: JsonOption = False) -> None:
+    """Tell what a checkpoint holds and where it came from."""
+    from ptft.report.ancestry import describe_checkpoint, tell_checkpoint
+
+    described = describe_checkpoint(checkpoint)
+    _print(json.dumps(described) if as_json else tell_checkpoint(described))
+
+
+@app.command()
+def check(
+    config: ConfigArgument,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="CKPT", help="For a finetune config: its checkpoint.")
+    ] = None,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a config, read its data, run one step, estimate time and memory; write nothing."""
+    from ptft.settings import FinetuneConfig, PretrainConfig
+
+    settings = _load(FinetuneConfig, config, sets or [], None) if source else _load(PretrainConfig, config, sets or [], None)
+    from ptft.check import check_run
+
+    found, sentence = check_run(settings, source, _console())
+    _print(json.dumps(found) if as_json else sentence)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(metavar="models|datasets|objectives|augmentations|optimizers|schedules|recipes")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what can be named in a config, a line each."""
+    from ptft.registry import summaries
+
+    lines = summaries(what)
+    width = max(map(len, lines))
+    _print(json.dumps(lines) if as_json else "\n".join(f"{name:<{width}}  {line}" for name, line in lines.items()))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the two files.")] = Path(),
+) -> None:
+    """Write a commented starter pair: pretrain.yaml and finetune.yaml."""
+    from ptft.starter import write_starter
+
+    for path in write_starter(folder):
+        _print(str(path))
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(metavar="[pretrain|finetune]", help="Which config.")] = "pretrain",
+) -> None:
+    """Print the JSON schema of a config, for editors."""
+    from ptft.config.load import schema
+    from ptft.settings import FinetuneConfig, PretrainConfig
+
+    configs: dict[str, type[RunConfig]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+    if what not in configs:
+        raise UsageError(f"{what!r} is not one of pretrain, finetune.")
+    _print(json.dumps(schema(configs[what]), indent=2))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs go.")] = Path("runs/demo"),
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Repetitions of each arm.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the whole story on embedded images: does pretraining help? About a minute of computing."""
+    from ptft.demo import run_demo
+    from ptft.stop import stop_on_signals
+
+    with stop_on_signals() as stop:
+        result, sentence = run_demo(out, seeds, _console(), stop)
+    _print(json.dumps(result) if as_json else sentence)
+
+
+def main() -> NoReturn:
+    """Entry point of the `ptft` command: runs it and turns every error into a sentence and an exit code."""
+    signal.signal(signal.SIGINT, _stop_at_once)
+    signal.signal(signal.SIGTERM, _stop_at_once)
+    try:
+        app(prog_name="ptft")
+    except PtftError as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output went away, as `ptft predict … | head` does.
+        sys.stderr.close()
+        sys.exit(128 + signal.SIGPIPE)
+    except Exception:
+        traceback.print_exc()
+        print("\nThis is a bug of ptft, not yours. Please report it with the lines above.", file=sys.stderr)
+        sys.exit(1)
+    raise AssertionError("a typer app always exits")
+
+
+def _stop_at_once(signum: int, _frame: FrameType | None) -> None:
+    """What signals do outside of a run, where there is nothing to save."""
+    raise StoppedError(signum)
+
+
+def _complain(error: PtftError) -> None:
+    text = str(error)
+    prefix = "" if isinstance(error, ConfigError) else "ptft: "
+    print(prefix + text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _console() -> "Console":
+    from ptft.report.console import Console
+
+    return Console()
+
+
+def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data: Path | None) -> "RunConfigT":
+    """The config, with `--data` in place of what the file says about where the images are."""
+    from ptft.config.load import load
+
+    if data is None:
+        return load(config, model, sets)
+    located = ["data.name=csv", f"data.path={json.dumps(str(data))}"]
+    if data.suffix.lower() not in (".csv", ".tsv"):
+        located = ["data.name=folder", f"data.root={json.dumps(str(data))}"]
+    return load(config, model, [*located, *sets])
+
+
+def _train(
+    model: "type[RunConfigT]",
+    config: Path | None,
+    sets: list[str],
+    data: Path | None,
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    work: "Callable[[RunConfigT, Session], Summary]",
+) -> None:
+    """Runs a training command in its run folder and prints its result."""
+    from ptft.run_folder import RunFolder
+    from ptft.session import run_in_folder
+    from ptft.settings import default_folder
+
+    settings = _load(model, config, sets, data)
+    folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
+    result = run_in_folder(folder, settings, work, resume=resume, console=_console(), command=_command())
+    _print(json.dumps(result) if as_json else result["checkpoint"])
+
+
+def _command() -> str:
+    """The command as it was typed."""
+    return shlex.join(["ptft", *sys.argv[1:]])

@@ -1,0 +1,82 @@
+"""A config file, the command line and a model -> one frozen config; and back to YAML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ptft.config.base import Config
+from ptft.config.document import Document, read
+from ptft.config.faults import translate
+from ptft.config.overrides import override
+from ptft.config.yaml_text import to_yaml
+from ptft.errors import ConfigError, Fault
+
+T = TypeVar("T", bound=Config)
+
+
+def load(
+    path: Path | None,
+    model: type[T],
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> T:
+    """Reads and checks a config.
+
+    Args:
+        path: the YAML file; None for an empty config, which messages call `command line`.
+        model: what the config must be.
+        overrides: the `key=value` of every `--set`, in order; they win over the file.
+        defaults: values for keys that the file does not have, as nested sections; the file wins, key by key.
+
+    Raises:
+        ConfigError: with all faults of the file and of the overrides at once.
+    """
+    document = read(path) if path is not None else Document({}, {}, "command line")
+    document = replace(document, data=_merged(defaults or {}, document.data))
+    document = override(document, overrides)
+    found = list(document.faults)
+    try:
+        config = model.model_validate(document.data)
+    except ValidationError as error:
+        found += _new(translate(error, model, document), found)
+    if found:
+        raise ConfigError(document.source, found)
+    return config
+
+
+def dump(config: Config, header: str = "") -> str:
+    """The config as YAML with every default written out, keys in the order of the fields.
+
+    `load` reads an equal config from it.
+
+    Args:
+        config: any config.
+        header: lines to put above it as a comment.
+    """
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    return comment + to_yaml(config.model_dump(mode="json"))
+
+
+def schema(model: type[Config]) -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a config, for editors; docstrings are its descriptions."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        under = result.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            result[key] = _merged(under, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _new(faults: list[Fault], known: list[Fault]) -> list[Fault]:
+    """Faults of keys that have none yet: a value that could not be read has no second fault."""
+    taken = {(fault.line, fault.place, fault.key) for fault in known}
+    return [fault for fault in faults if (fault.line, fault.place, fault.key) not in taken]

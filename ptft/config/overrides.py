@@ -1,0 +1,75 @@
+"""`--set key=value`: changes to a document from the command line, with the same checks as the file."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ptft.config.document import MAX_DEPTH, Document, parse_value
+from ptft.config.wording import KeyPath, dotted, printable, shown
+from ptft.errors import ConfigError, Fault
+
+
+class _MalformedError(Exception):
+    """An override that cannot be applied; its text is the sentence to show."""
+
+    def __init__(self, path: KeyPath, message: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+def override(document: Document, settings: Sequence[str]) -> Document:
+    """The document with every `key=value` applied in order; what cannot be applied is among its faults.
+
+    A dotted key reaches any depth and creates the sections on its way; a value replaces what was there, whole
+    sections included.
+    """
+    changed = replace(
+        document, data=copy.deepcopy(document.data), lines=dict(document.lines), places=dict(document.places)
+    )
+    faults: list[Fault] = []
+    for setting in settings:
+        place = f"--set {printable(setting)}"
+        try:
+            path, value = _split(setting)
+            created = _put(changed.data, path, value)
+        except _MalformedError as error:
+            faults.append(Fault(0, dotted(error.path), str(error), place))
+            continue
+        for origins in (changed.lines, changed.places):
+            for stale in [key for key in origins if key[: len(path)] == path]:
+                del origins[stale]
+        changed.places.update(dict.fromkeys([*created, path], place))
+    return replace(changed, faults=(*document.faults, *faults))
+
+
+def _split(setting: str) -> tuple[KeyPath, Any]:
+    key, equals, text = setting.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals:
+        raise _MalformedError((), "expected key=value, for example train.lr=0.1.")
+    if not all(path):
+        raise _MalformedError((), "the key before = is empty or has an empty part.")
+    if len(path) > MAX_DEPTH:
+        raise _MalformedError((), f"the key is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        return path, parse_value(text)
+    except ConfigError as error:
+        raise _MalformedError(path, " ".join(fault.message for fault in error.faults)) from None
+
+
+def _put(data: dict[str, Any], path: KeyPath, value: Any) -> list[KeyPath]:
+    """Sets the value; returns the sections that had to be created."""
+    created: list[KeyPath] = []
+    section = data
+    for end, part in enumerate(map(str, path[:-1]), start=1):
+        inner = section.get(part)
+        if inner is None:
+            inner = section[part] = {}
+            created.append(path[:end])
+        elif not isinstance(inner, dict):
+            message = f"{dotted(path[:end])} is {shown(inner)}, which has no keys. Set it as a whole."
+            raise _MalformedError(path, message)
+        section = inner
+    section[str(path[-1])] = value
+    return created

@@ -1,0 +1,45 @@
+"""How keys and values are spelled inside a sentence: short, on one line, free of control characters."""
+
+from typing import Any
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: keys of sections and 0-based positions in lists, from the top."""
+
+_MAX_LENGTH = 60
+
+
+def printable(text: str, limit: int = _MAX_LENGTH) -> str:
+    """The text cut to `limit` characters, control and invisible characters escaped."""
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in short)
+
+
+def dotted(path: KeyPath) -> str:
+    """`("data", "classes", 0)` as `data.classes[0]`."""
+    key = ""
+    for part in path:
+        if isinstance(part, int):
+            key += f"[{part}]"
+        else:
+            key += f".{printable(part)}" if key else printable(part)
+    return key
+
+
+def shown(value: Any) -> str:
+    """A value as it is named after `got`: `'ten'`, `3`, `true`, `null`, `a list`, `a section`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return repr(value if len(value) <= _MAX_LENGTH else value[: _MAX_LENGTH - 1] + "…")
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return printable(str(value))
+
+
+def listed(words: list[str], limit: int = 20) -> str:
+    """`a, b, c`, at most `limit` of them."""
+    return ", ".join([*map(printable, words[:limit]), *(["…"] if len(words) > limit else [])])

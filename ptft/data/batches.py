@@ -1,0 +1,112 @@
+"""The batch of every step, as a pure function of the seed and the step."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ptft.augment import Augmentation
+from ptft.data.draws import Draws
+from ptft.data.task import Examples, Format
+from ptft.runtime import derive_seed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One global batch.
+
+    Attributes:
+        images: float32 (B, C, S, S), normalised, on the device of the run.
+        labels: int64 (B,), likewise.
+        indices: int64 (B,), rows of the training part, on the CPU.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Order:
+    """An endless stream of training examples: epoch after epoch, each a permutation of (seed, epoch).
+
+    Step k takes positions k·B to (k+1)·B of the stream. Every batch is full, also where an epoch ends inside
+    it and where there are fewer examples than B; every example comes exactly once an epoch.
+
+    Attributes:
+        labels: int64 (N,).
+        batch_size: B, global.
+        seed: the run's seed.
+        balanced: each class equally often instead: an epoch is N draws in which class counts differ by at most
+            one, and a class repeats only after all its images were drawn.
+    """
+
+    labels: Tensor
+    batch_size: int
+    seed: int
+    balanced: bool = False
+    _permutations: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Epochs and rows, int64 (B,) each, of a step counted from 0."""
+        positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs = positions // len(self.labels)
+        rows = torch.empty_like(positions)
+        for epoch in epochs.unique().tolist():
+            here = epochs == epoch
+            rows[here] = self._epoch(epoch)[positions[here] % len(self.labels)]
+        return epochs, rows
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if epoch not in self._permutations:
+            if len(self._permutations) > 8:
+                self._permutations.clear()
+            self._permutations[epoch] = self._permute(epoch)
+        return self._permutations[epoch]
+
+    def _permute(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
+        if not self.balanced:
+            return torch.randperm(len(self.labels), generator=generator)
+        classes = [rows.flatten() for rows in map(torch.nonzero, self.labels == self.labels.unique()[:, None])]
+        share = -(-len(self.labels) // len(classes))
+        # Round by round one image of each class, in a fresh order of classes, until there are N.
+        columns = [_repeat(rows, share, generator) for rows in classes]
+        rounds = torch.stack(columns, dim=1)
+        shuffled = torch.stack([row[torch.randperm(len(classes), generator=generator)] for row in rounds])
+        return shuffled.flatten()[: len(self.labels)]
+
+
+def _repeat(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of `rows`, each permutation of them used up before the next begins."""
+    times = -(-count // len(rows))
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(times)])[:count]
+
+
+class Batches:
+    """Makes the normalised, augmented batch of any step.
+
+    Args:
+        examples: the training part.
+        format_: size and channel statistics.
+        order: which examples a step takes.
+        augmentation: applied to the whole batch, with randomness of (seed, epoch, row) for each image.
+        device: where the batch goes.
+    """
+
+    def __init__(
+        self, examples: Examples, format_: Format, order: Order, augmentation: Augmentation, device: torch.device
+    ) -> None:
+        self._examples = examples
+        self._format = format_
+        self._order = order
+        self._augmentation = augmentation
+        self._device = device
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step counted from 0."""
+        epochs, rows = self._order.at(step)
+        images = self._examples.images.take(rows).to(self._device, non_blocking=True)
+        draws = Draws(self._order.seed, epochs.to(self._device), rows.to(self._device))
+        images = self._format.normalize(self._augmentation(images, draws))
+        return Batch(images, self._examples.labels[rows].to(self._device), rows)

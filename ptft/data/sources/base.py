@@ -1,0 +1,86 @@
+"""The keys that every data source shares: which classes, what is held out, how images are decoded."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from ptft.config.base import Config, Names
+from ptft.data.records import Part, Source
+
+PART_NAMES: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders and csv files call the parts, in lower case."""
+
+
+def _without_nul(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path cannot contain a NUL character")
+    return path
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
+"""A path as the user typed it; relative paths start at the working directory, `~` is the home folder."""
+
+
+class DataConfig(Config):
+    """Base of all data sources; `open` lists what a source holds and decodes nothing."""
+
+    name: str
+    """Which kind of source this is; `ptft list datasets` shows all."""
+
+    classes: Names | None = None
+    """Use only these classes, in this order; default: every class the source has."""
+
+    labels_per_class: int | None = Field(default=None, ge=1)
+    """Keep at most this many training images of each class; default: all."""
+
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of the training images of each class held out for validation, used when the source has no
+    validation part of its own."""
+
+    test: float = Field(default=0.2, ge=0, lt=1)
+    """Fraction of the images of each class held out for the test, used when the source has neither a test
+    part nor a validation part of its own."""
+
+    split_seed: int = 0
+    """Decides which images are held out. Apart from the run's seed, so that runs of several seeds share one
+    test set."""
+
+    image_size: int | None = Field(default=None, ge=8, le=2048)
+    """Height and width in pixels that every image is brought to; default: the checkpoint's in finetune,
+    otherwise the images' own when they agree."""
+
+    on_bad_image: Literal["error", "skip"] = "error"
+    """What an image that cannot be decoded does: end the run with an error, or be left out and counted."""
+
+    max_bad_images: int = Field(default=100, ge=0)
+    """With `on_bad_image: skip`, more bad images than this are an error after all."""
+
+    max_pixels: int = Field(default=100_000_000, ge=1)
+    """Images of more pixels (width x height) than this are refused before they are decoded."""
+
+    @field_validator("classes")
+    @classmethod
+    def _two_different_classes(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is None:
+            return None
+        if repeated := sorted({name for name in classes if classes.count(name) > 1}):
+            raise ValueError(f"named more than once: {', '.join(repeated)}")
+        if len(classes) < 2:
+            raise ValueError("a classifier needs at least 2 classes")
+        return classes
+
+    def open(self) -> Source:
+        """Lists the images and labels of the source without decoding any image.
+
+        Raises:
+            DataError: the source is missing, empty or contradictory.
+        """
+        raise NotImplementedError

@@ -1,0 +1,246 @@
+"""Images listed in a csv file with their labels."""
+
+import csv
+import difflib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ptft.data.records import Part, Record, Source
+from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
+from ptft.data.sources.listing import existing_folder, file_mode, printable, user_path
+from ptft.errors import DataError
+
+_DELIMITERS = ",;\t"
+_NUM_SHOWN = 5
+
+
+class Csv(DataConfig):
+    """a csv file with the columns path, label and optionally split"""
+
+    name: Literal["csv"] = "csv"
+    """A table of images: UTF-8, a header line, fields separated by comma, semicolon or tab."""
+
+    path: PathText
+    """The csv file."""
+
+    root: PathText | None = None
+    """The folder that the paths in the table start from; default: the folder of the csv file."""
+
+    path_column: str = Field(default="path", min_length=1)
+    """Name of the column with the path of each image."""
+
+    label_column: str = Field(default="label", min_length=1)
+    """Name of the column with the class name of each image. Labels are text: `012` stays `012`."""
+
+    split_column: str = Field(default="split", min_length=1)
+    """Name of the column that says train, val or test; without such a column ptft splits."""
+
+    outside_root: bool = False
+    """Whether the table may list absolute paths, paths with `..`, and links that lead out of `root`."""
+
+    def open(self) -> Source:
+        """Reads the table and checks that every file is there.
+
+        Raises:
+            DataError: the table cannot be read, lacks a column, or has rows that cannot be used; the first of
+                them are named by line.
+        """
+        file = user_path(self.path)
+        root = file.parent if self.root is None else existing_folder(self.root)
+        table = _Table(printable(self.path), _text(file, printable(self.path)))
+        columns = self._columns(table)
+        reader = _RowReader(root, self.outside_root)
+        for line, row in table.rows:
+            reader.read(line, [row[column] if column is not None else None for column in columns])
+        reader.raise_faults(table.name)
+        classes = _classes(reader.records, table.name)
+        return Source(reader.records, classes, f"csv {table.name}")
+
+    def _columns(self, table: "_Table") -> tuple[int, int, int | None]:
+        path = table.column(self.path_column, "path_column")
+        label = table.column(self.label_column, "label_column")
+        if self.split_column in table.header or "split_column" in self.model_fields_set:
+            return path, label, table.column(self.split_column, "split_column")
+        return path, label, None
+
+
+def _text(file: Path, name: str) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {(error.strerror or str(error)).lower()}.") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{name}:{line}: not UTF-8 text. Save the table as UTF-8.") from error
+
+
+class _Table:
+    """The header and the rows of a csv text, each row with the line it starts on.
+
+    Raises:
+        DataError: no header, no rows, or text that is not csv.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        delimiter = _delimiter(text)
+        lines = self._read(text, delimiter)
+        self.header = [name.strip() for name in next(lines, (0, []))[1]]
+        if not self.header:
+            raise DataError(
+                f"{name}: the file is empty. Its first line must name the columns, for example path,label."
+            )
+        self.rows = [(line, self._complete(line, row, delimiter)) for line, row in lines]
+        if not self.rows:
+            raise DataError(f"{name}: a header but no rows; list one image per line.")
+
+    def _read(self, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader(
+            StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
+        line = 1
+        try:
+            for row in reader:
+                if any(row):
+                    yield line, row
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{self.name}:{line}: not a csv row: {error}.") from error
+
+    def _complete(self, line: int, row: list[str], delimiter: str) -> list[str]:
+        if len(row) == len(self.header):
+            return row
+        shown = "tab" if delimiter == "\t" else delimiter
+        raise DataError(
+            f"{self.name}:{line}: {len(row)} {'field' if len(row) == 1 else 'fields'} where the header has "
+            f'{len(self.header)}. Put fields that contain "{shown}" in double quotes.'
+        )
+
+    def column(self, wanted: str, key: str) -> int:
+        """Index of the column that `key` of the config names."""
+        count = self.header.count(wanted)
+        if count == 1:
+            return self.header.index(wanted)
+        if count:
+            raise DataError(f"{self.name}:1: {count} columns are named {wanted}. Rename all but one.")
+        close = difflib.get_close_matches(wanted.lower(), [name.lower() for name in self.header], n=1)
+        guess = next((name for name in self.header if name.lower() in close), self.header[0])
+        raise DataError(
+            f"{self.name}:1: no column {wanted}; the columns are {printable(', '.join(self.header))}. "
+            f"Name yours in the config, for example data.{key}: {printable(guess)}."
+        )
+
+
+def _delimiter(text: str) -> str:
+    """The delimiter that splits the header most often; csv.Sniffer fails on tables of one column."""
+    header = text.partition("\n")[0]
+    return max(_DELIMITERS, key=header.count)
+
+
+@dataclass
+class _RowReader:
+    """Turns rows into records and collects what is wrong with them."""
+
+    root: Path
+    outside_root: bool
+    records: list[Record] = field(default_factory=list)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    _seen: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _real_folders: dict[Path, Path] = field(default_factory=dict)
+
+    def read(self, line: int, values: Sequence[str | None]) -> None:
+        """Adds one row: path, label, and split (None without such a column)."""
+        path, label, split = values
+        try:
+            self.records.append(self._record(line, path or "", (label or "").strip(), split))
+        except ValueError as error:
+            self.faults.append((line, str(error)))
+
+    def raise_faults(self, table: str) -> None:
+        """Raises one DataError with the first faults, if there are any."""
+        if not self.faults:
+            return
+        shown = [f"{table}:{line}: {fault}" for line, fault in self.faults[:_NUM_SHOWN]]
+        if len(self.faults) > _NUM_SHOWN:
+            shown.append(f"... and {len(self.faults) - _NUM_SHOWN} more")
+        count = len(self.faults)
+        shown.append(
+            f"{count} {'row' if count == 1 else 'rows'} of {table} cannot be used. Correct or remove them."
+        )
+        raise DataError("\n".join(shown))
+
+    def _record(self, line: int, path: str, label: str, split: str | None) -> Record:
+        if not path:
+            raise ValueError("the path is empty")
+        if not label:
+            raise ValueError(f"{printable(path)}: the label is empty")
+        name = os.path.normpath(path)
+        self._check_unique(line, name, label)
+        self._check_file(name)
+        return Record(self.root / name, label, _part(split), printable(name))
+
+    def _check_unique(self, line: int, name: str, label: str) -> None:
+        first, known = self._seen.setdefault(name, (line, label))
+        if first == line:
+            return
+        labels = (
+            "" if known == label else f", with label {printable(known)} there and {printable(label)} here"
+        )
+        raise ValueError(f"{printable(name)} is already on line {first}{labels}")
+
+    def _check_file(self, name: str) -> None:
+        hint = "write it relative to root, or set data.outside_root: true"
+        if not self.outside_root:
+            if Path(name).is_absolute():
+                raise ValueError(f"{printable(name)}: an absolute path; {hint}")
+            if name.split("/")[0] == "..":
+                raise ValueError(f"{printable(name)}: leads out of {printable(self.root)}; {hint}")
+        file = self.root / name
+        mode = file_mode(file)
+        if mode is None:
+            raise ValueError(f"{printable(name)}: no such file in {printable(self.root)}")
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{printable(name)}: not a regular file")
+        if not self.outside_root and not self._is_inside(file):
+            raise ValueError(
+                f"{printable(name)}: a link out of {printable(self.root)}; set data.outside_root: true"
+            )
+
+    def _is_inside(self, file: Path) -> bool:
+        # Resolving costs a system call per path component: done once per folder, and per file for links only.
+        real = file.resolve() if file.is_symlink() else self._real(file.parent) / file.name
+        return real.is_relative_to(self._real(self.root))
+
+    def _real(self, folder: Path) -> Path:
+        if folder not in self._real_folders:
+            self._real_folders[folder] = folder.resolve()
+        return self._real_folders[folder]
+
+
+def _part(split: str | None) -> Part | None:
+    if split is None:
+        return None
+    part = PART_NAMES.get(split.strip().lower())
+    if part is None:
+        found = f"'{printable(split)}' is not a split" if split.strip() else "the split is empty"
+        raise ValueError(f"{found}; write train, val or test")
+    return part
+
+
+def _classes(records: Sequence[Record], table: str) -> tuple[str, ...]:
+    training = {record.label for record in records if record.part in (None, "train")}
+    if not training:
+        raise DataError(f"{table}: no row has split train.")
+    classes = tuple(sorted(label for label in training if label is not None))
+    if len(classes) < 2:
+        raise DataError(f"{table}: only one class, {printable(classes[0])}; a classifier needs at least two.")
+    return classes

@@ -1,0 +1,192 @@
+"""A task ready to train on: classes, parts decoded to uint8, channel statistics, fingerprint."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptft.data.images import BadImages, Images, ResidentImages, load_images
+from ptft.data.records import PARTS, Part, Record, Source
+from ptft.data.sources.base import DataConfig
+from ptft.data.splits import split
+from ptft.errors import DataError
+
+_STATISTICS_SAMPLE = 10_000
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The labelled images of one part.
+
+    Attributes:
+        images: N images, uint8 (C, S, S) each.
+        labels: int64 (N,), indices into the task's classes.
+        names: N names for messages.
+    """
+
+    images: Images
+    labels: Tensor
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Format:
+    """What an image must be before a model sees it; fixed by the source task and kept through finetuning.
+
+    Attributes:
+        image_size: side in pixels.
+        in_channels: 1 (grey) or 3 (RGB).
+        mean, std: per channel, of pixels scaled to [0, 1].
+    """
+
+    image_size: int
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images in [0, 255], any dtype (B, C, S, S), to float32 with mean 0 and variance 1 per channel."""
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1) * 255
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1) * 255
+        return (images.float() - mean) / std
+
+
+@dataclass(frozen=True)
+class Task:
+    """Source or target task.
+
+    Attributes:
+        origin: phrase for messages, for example `folder photos/`.
+        classes: names in the order of the labels.
+        format: how images are given to the model.
+        parts: train, and validation and test where they are not empty.
+        fingerprint: SHA-256 over the training images and labels.
+        bad_images: one line for each image that was left out.
+    """
+
+    origin: str
+    classes: tuple[str, ...]
+    format: Format
+    parts: Mapping[Part, Examples]
+    fingerprint: str
+    bad_images: Sequence[str]
+
+    @property
+    def train(self) -> Examples:
+        """The training part; always there."""
+        return self.parts["train"]
+
+    def class_counts(self, part: Part) -> list[int]:
+        """Number of images of each class in a part, in class order."""
+        if part not in self.parts:
+            return [0] * len(self.classes)
+        return torch.bincount(self.parts[part].labels, minlength=len(self.classes)).tolist()
+
+
+def prepare(
+    source: Source,
+    config: DataConfig,
+    *,
+    seed: int,
+    in_channels: int | None = None,
+    known: Format | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Task:
+    """Splits a source and decodes its images.
+
+    Args:
+        source: what the data source found.
+        config: the data section.
+        seed: the run's seed (few-shot subsets).
+        in_channels: what the model was told to expect; None for as many as the images have.
+        known: the format a checkpoint was trained with, kept as it is except for an image_size the config asks for.
+        check_stop: called between images; raises when a signal asked to stop.
+
+    Raises:
+        DataError: see `split` and `load_images`.
+    """
+    classes, records = split(source, config, seed=seed)
+    ordered = [record for part in PARTS for record in records[part]]
+    size = config.image_size or (known.image_size if known else None)
+    channels = known.in_channels if known else in_channels
+    kept, images, bad = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
+    parts = _divide(kept, images, records, classes)
+    if missing := [name for name, count in zip(classes, _counts(parts, len(classes)), strict=True) if not count]:
+        raise DataError(f"{source.origin}: no readable training image of class {', '.join(map(repr, missing))}.")
+    shape = parts["train"].images.take(torch.tensor([0])).shape
+    mean, std = (known.mean, known.std) if known else _statistics(parts["train"].images)
+    format_ = Format(shape[-1], shape[1], mean, std)
+    return Task(source.origin, classes, format_, parts, _fingerprint(parts["train"], classes), bad.met)
+
+
+def prepare_part(
+    records: Sequence[Record],
+    classes: Sequence[str],
+    config: DataConfig,
+    format_: Format,
+    *,
+    check_stop: Callable[[], None] = lambda: None,
+) -> tuple[Examples, BadImages]:
+    """Decodes records for evaluation or prediction, labels matched to `classes` by name (-1 without a label)."""
+    kept, images, bad = load_images(
+        records, config, size=format_.image_size, channels=format_.in_channels, check_stop=check_stop
+    )
+    return Examples(images, _labels(kept, classes), [record.name for record in kept]), bad
+
+
+def _divide(
+    kept: Sequence[Record], images: Images, records: Mapping[Part, Sequence[Record]], classes: Sequence[str]
+) -> dict[Part, Examples]:
+    """The images of each part, without copying pixels: records are ordered by part, so each is one slice."""
+    parts: dict[Part, Examples] = {}
+    start = 0
+    for part in PARTS:
+        members = {id(record) for record in records[part]}
+        chosen = [record for record in kept if id(record) in members]
+        stop = start + len(chosen)
+        if chosen:
+            names = [record.name for record in chosen]
+            parts[part] = Examples(images.slice(start, stop), _labels(chosen, classes), names)
+        start = stop
+    return parts
+
+
+def _labels(records: Sequence[Record], classes: Sequence[str]) -> Tensor:
+    index = {name: position for position, name in enumerate(classes)}
+    return torch.tensor([index[record.label] if record.label in index else -1 for record in records])
+
+
+def _counts(parts: Mapping[Part, Examples], num_classes: int) -> list[int]:
+    labels = parts["train"].labels if "train" in parts else torch.tensor([], dtype=torch.int64)
+    return torch.bincount(labels, minlength=num_classes).tolist()
+
+
+def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, over at most 10,000 training images spread evenly."""
+    stride = max(1, len(images) // _STATISTICS_SAMPLE)
+    total = squares = torch.zeros(1, dtype=torch.float64)
+    count = 0
+    for rows in torch.arange(0, len(images), stride).split(256):
+        pixels = images.take(rows).double().div_(255)
+        total = total + pixels.sum(dim=(0, 2, 3))
+        squares = squares + pixels.square().sum(dim=(0, 2, 3))
+        count += pixels.numel() // pixels.shape[1]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt().clamp(min=1e-3)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _fingerprint(train: Examples, classes: Sequence[str]) -> str:
+    """SHA-256 over classes, labels and pixels of the training part (names instead of pixels when not resident)."""
+    sha = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape"))
+    sha.update(train.labels.numpy().data)
+    if isinstance(train.images, ResidentImages):
+        sha.update(train.images.pixels.contiguous().numpy().data)
+    else:
+        sha.update("\0".join(train.names).encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()

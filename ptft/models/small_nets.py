@@ -1,0 +1,102 @@
+"""The networks behind `ptft.models.small`: two backbones that take images of any size from 8 pixels."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ptft.models.classifier import Classifier
+
+
+class ConvBnRelu(nn.Sequential):
+    """3x3 convolution without bias, batch normalisation, ReLU; keeps height and width.
+
+    Initialised after He et al. 2015 (eq. 14, which preserves the variance of gradients): weights are normal
+    with variance 2 / (9 * out_channels). Batch normalisation starts with weight 1 and bias 0.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Residual(nn.Module):
+    """Adds two conv-bn-relu to the identity: x + second(first(x)), with no ReLU after the sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvBnRelu(channels, channels)
+        self.second = ConvBnRelu(channels, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to the same shape."""
+        update: Tensor = self.second(self.first(maps))
+        return maps + update
+
+
+class SmallCnnBackbone(nn.Module):
+    """Three stages of 3x3 convolutions, w, 2w and 4w channels; max pooling between, average pooling last.
+
+    The second convolution is in the middle stage because it is cheap there: in the last stage it would take
+    more parameters than all the others together.
+
+    Args:
+        in_channels: channels of the images.
+        width: w.
+
+    Attributes:
+        feature_dim: 4w.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.feature_dim = 4 * width
+        self.stage1 = ConvBnRelu(in_channels, width)
+        self.stage2 = nn.Sequential(ConvBnRelu(width, 2 * width), ConvBnRelu(2 * width, 2 * width))
+        self.stage3 = ConvBnRelu(2 * width, 4 * width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B, C, H, W), float32, to features (B, 4w)."""
+        maps = F.max_pool2d(self.stage1(images), kernel_size=2)
+        maps = F.max_pool2d(self.stage2(maps), kernel_size=2)
+        return F.adaptive_avg_pool2d(self.stage3(maps), 1).flatten(1)
+
+
+class SmallResnetBackbone(nn.Module):
+    """ResNet-9: the residual net of David Page's DAWNBench entry (myrtle.ai, How to train your ResNet).
+
+    The stages halve the size and double the channels; the first and the last hold a residual pair; global max
+    pooling at the end. We differ in three ways: half the width by default (32, not 64), a bias in the head
+    instead of logits scaled by 1/8, and He initialisation.
+
+    Args:
+        in_channels: channels of the images.
+        width: channels of the stem, w.
+
+    Attributes:
+        feature_dim: 8w.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.feature_dim = 8 * width
+        self.stem = ConvBnRelu(in_channels, width)
+        self.stage1 = nn.Sequential(ConvBnRelu(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width))
+        self.stage2 = nn.Sequential(ConvBnRelu(2 * width, 4 * width), nn.MaxPool2d(2))
+        self.stage3 = nn.Sequential(ConvBnRelu(4 * width, 8 * width), nn.MaxPool2d(2), Residual(8 * width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B, C, H, W), float32, to features (B, 8w)."""
+        maps = self.stage3(self.stage2(self.stage1(self.stem(images))))
+        return F.adaptive_max_pool2d(maps, 1).flatten(1)
+
+
+def with_head(
+    backbone: SmallCnnBackbone | SmallResnetBackbone, num_classes: int, dropout: float
+) -> Classifier:
+    """Puts a linear head, initialised as torch does by default, on a backbone."""
+    head = nn.Linear(backbone.feature_dim, num_classes)
+    return Classifier(backbone, head, in_channels=backbone.in_channels, dropout=dropout)

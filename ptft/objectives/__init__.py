@@ -1,0 +1,5 @@
+"""What training minimises; one file each."""
+
+from ptft.objectives.supervised import Supervised
+
+Objective = Supervised

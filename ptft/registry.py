@@ -1,0 +1,36 @@
+"""Everything a config can name, read off the unions of the components."""
+
+from ptft.augment import Augment
+from ptft.config.components import summaries as component_summaries
+from ptft.data.sources import Data
+from ptft.errors import UsageError
+from ptft.models import Model
+from ptft.objectives import Objective
+from ptft.train.optim import Optim
+from ptft.train.schedule import Schedules
+from ptft.transfer.recipes import RECIPES
+
+_UNIONS = {
+    "models": Model,
+    "datasets": Data,
+    "objectives": Objective,
+    "augmentations": Augment,
+    "optimizers": Optim,
+    "schedules": Schedules,
+}
+
+
+def summaries(what: str) -> dict[str, str]:
+    """One line for each name.
+
+    Args:
+        what: `models`, `datasets`, `objectives`, `augmentations`, `optimizers`, `schedules` or `recipes`.
+
+    Raises:
+        UsageError: none of these.
+    """
+    if what == "recipes":
+        return RECIPES
+    if what not in _UNIONS:
+        raise UsageError(f"{what!r} is not one of {', '.join([*_UNIONS, 'recipes'])}.")
+    return component_summaries(_UNIONS[what])

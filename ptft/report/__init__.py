@@ -1,0 +1,1 @@
+"""What a person reads: console, metrics log, summary, curves, page."""

@@ -1,0 +1,148 @@
+"""Everything said on stderr: a bar on a terminal, plain lines with time between them elsewhere."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Console:
+    """Speaks on stderr and, once a run folder is known, into its log.txt as well.
+
+    stdout is never touched: it carries the result.
+
+    Args:
+        stream: normally sys.stderr.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._log: TextIO | None = None
+        self._bar: Bar | None = None
+
+    def log_to(self, path: Path) -> None:
+        """From now on everything said also goes to the end of this file, with the time."""
+        self.close()
+        self._log = path.open("a", encoding="utf-8", errors="backslashreplace")
+
+    def close(self) -> None:
+        """Closes the log file."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def say(self, text: str = "") -> None:
+        """One or more plain lines, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(_printable(text, self._stream), file=self._stream, flush=True)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """Into the log only."""
+        if self._log is not None and text:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._log.writelines(f"{stamp} {line}\n" for line in text.splitlines())
+            self._log.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """A table in plain text; the first column is text, the others are numbers."""
+        widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+        lines = [title] if title else []
+        for cells in (columns, *rows):
+            first, *others = zip(cells, widths, strict=True)
+            line = "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
+            lines.append("  " + line.rstrip())
+        self.say("\n".join(lines))
+
+    def bar(self, num_steps: int, done: int) -> "Bar":
+        """Progress of a loop; use it as a context manager."""
+        self._bar = Bar(self, self._stream, num_steps, done)
+        return self._bar
+
+    def bar_ended(self) -> None:
+        """What is said from now on is not above a bar."""
+        self._bar = None
+
+
+class Bar:
+    """Progress over steps: tqdm's bar on a terminal, else a line every few seconds.
+
+    Args:
+        console: that owns it.
+        stream: where it goes.
+        num_steps: all steps.
+        done: steps completed before it starts.
+    """
+
+    def __init__(self, console: Console, stream: TextIO, num_steps: int, done: int) -> None:
+        from tqdm import tqdm
+
+        self._console = console
+        self._stream = stream
+        self._num_steps = num_steps
+        self._begun, self._start = done, time.monotonic()
+        self._spoken = self._start
+        self._tqdm = (
+            tqdm(total=num_steps, initial=done, file=stream, unit="step", leave=False, dynamic_ncols=True)
+            if stream.isatty()
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tqdm is not None:
+            self._tqdm.close()
+        self._console.bar_ended()
+
+    def write(self, text: str) -> None:
+        """Plain lines above the bar."""
+        if self._tqdm is not None:
+            self._tqdm.clear()
+        print(_printable(text, self._stream), file=self._stream, flush=True)
+        if self._tqdm is not None:
+            self._tqdm.refresh()
+
+    def update(self, step: int, note: str) -> None:
+        """Tells how far the loop is.
+
+        Args:
+            step: steps completed.
+            note: numbers to show beside, for example `loss 0.53`.
+        """
+        if self._tqdm is not None:
+            self._tqdm.set_postfix_str(note, refresh=False)
+            self._tqdm.update(step - self._tqdm.n)
+            return
+        now = time.monotonic()
+        if now - self._spoken < _SECONDS_BETWEEN_LINES:
+            return
+        self._spoken = now
+        rate = (step - self._begun) / (now - self._start)
+        left = (self._num_steps - step) / rate if rate else 0.0
+        self._console.say(f"step {step:,}/{self._num_steps:,}  {note}  {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _printable(text: str, stream: TextIO) -> str:
+    """Text that the stream's encoding can carry: odd file names must not end a run."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

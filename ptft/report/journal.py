@@ -1,0 +1,70 @@
+"""The numbers of a run as they come: metrics.jsonl, TensorBoard events, the console."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from ptft.report.console import Bar, Console
+from ptft.run_folder import RunFolder
+from ptft.storage import storage_errors, write_text_durably
+from ptft.train.metrics import Scores
+
+
+class Journal:
+    """Writes each number once, whatever happened to earlier sessions of the run.
+
+    Args:
+        folder: of the run; lines of metrics.jsonl after `step` are dropped, they will come again.
+        step: steps completed when this session starts.
+        steps_per_epoch: to tell epochs.
+        console: for the lines a person reads.
+        bar: progress of the loop.
+    """
+
+    def __init__(self, folder: RunFolder, step: int, steps_per_epoch: float, console: Console, bar: Bar) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = folder.metrics
+        self._steps_per_epoch = steps_per_epoch
+        self._console = console
+        self._bar = bar
+        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        with storage_errors(self._path, "write"):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+
+    def train(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
+        """Mean training loss since the last line."""
+        numbers = {"train_loss": loss, "lr": lr, "grad_norm": grad_norm}
+        self._write(step, numbers)
+        self._bar.update(step, f"epoch {step / self._steps_per_epoch:.1f}  loss {loss:.3f}  lr {lr:.3g}")
+
+    def validation(self, step: int, scores: Scores, is_best: bool) -> None:
+        """Scores of one evaluation."""
+        self._write(step, {f"validation_{key}": value for key, value in scores.summary().items()})
+        best = "  best so far" if is_best else ""
+        self._console.say(f"step {step:,}: validation {scores.sentence()}, loss {scores.loss:.3f}{best}")
+
+    def _write(self, step: int, numbers: dict[str, Any]) -> None:
+        line = {"step": step, "epoch": round(step / self._steps_per_epoch, 4), **numbers}
+        with storage_errors(self._path, "write"):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            for key, value in numbers.items():
+                self._events.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Closes both files."""
+        self._file.close()
+        self._events.close()  # type: ignore[no-untyped-call]
+
+
+def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl; a torn last line, as a power cut leaves it, is not one."""
+    lines: list[dict[str, Any]] = []
+    if folder.metrics.exists():
+        for text in folder.metrics.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                lines.append(json.loads(text))
+    return lines

@@ -1,0 +1,112 @@
+"""report.html: one self-contained page about a run, to be opened in any browser, offline."""
+
+import base64
+import io
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from ptft.report.console import duration
+from ptft.report.journal import read_metrics
+from ptft.report.summary import Summary
+from ptft.run_folder import RunFolder
+from ptft.storage import write_text_durably
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_page(folder: RunFolder, summary: Summary) -> None:
+    """Replaces report.html.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
+    part = "test" if "test" in summary.scores else "validation"
+    scores = summary.scores.get(part)
+    metadata = summary.checkpoint.metadata
+    page = template.render(
+        title=f"{metadata.command} {folder.path.name}",
+        summary=summary,
+        metadata=metadata,
+        part=part,
+        scores=scores,
+        duration=duration(summary.seconds),
+        per_class=scores.per_class(metadata.classes) if scores else [],
+        curves=_inline(_curves(read_metrics(folder))),
+        confusion=_inline(_confusion(scores.confusion.tolist(), metadata.classes)) if scores else None,
+        config=folder.config.read_text("utf-8"),
+    )
+    write_text_durably(folder.report, page)
+
+
+def _inline(figure: "Figure") -> str:
+    """A figure as a data URL, SVG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # Figure without pyplot: no window system, no global state.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _curves(lines: list[dict[str, Any]]) -> "Figure":
+    """Training and validation loss on the left, validation accuracy with its band on the right."""
+    figure = _figure(9, 3.2)
+    left, right = figure.subplots(1, 2)
+    training = [line for line in lines if "train_loss" in line]
+    looks = [line for line in lines if "validation_top1" in line]
+    left.plot([line["step"] for line in training], [line["train_loss"] for line in training], label="training")
+    if looks:
+        steps = [line["step"] for line in looks]
+        left.plot(steps, [line["validation_loss"] for line in looks], marker=".", label="validation")
+        top1 = [100 * line["validation_top1"] for line in looks]
+        low, high = ([100 * line[f"validation_top1_{end}"] for line in looks] for end in ("low", "high"))
+        right.plot(steps, top1, marker=".", color="tab:orange")
+        right.fill_between(steps, low, high, alpha=0.2, color="tab:orange", linewidth=0)
+    left.set(xlabel="step", ylabel="loss (nats)")
+    left.legend(frameon=False)
+    right.set(xlabel="step", ylabel="validation accuracy (%)")
+    for axes in (left, right):
+        _soften(axes)
+    return figure
+
+
+def _confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> "Figure":
+    """Confusion matrix, each row as shares of its true class, counts written in when there is room."""
+    count = len(classes)
+    side = min(10.0, 2.0 + 0.45 * count)
+    figure = _figure(side, side)
+    axes = figure.subplots()
+    shares = [[cell / (sum(row) or 1) for cell in row] for row in matrix]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if count <= 40:
+        axes.set_xticks(range(count), classes, rotation=90)
+        axes.set_yticks(range(count), classes)
+    if count <= 15:
+        for y, row in enumerate(matrix):
+            for x, cell in enumerate(row):
+                colour = "white" if shares[y][x] > 0.5 else "#333"
+                axes.text(x, y, str(cell), ha="center", va="center", color=colour, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true")
+    _soften(axes)
+    return figure
+
+
+def _soften(axes: Any) -> None:
+    """Greys that read on a light and on a dark page."""
+    grey = "#8a8a8a"
+    axes.tick_params(colors=grey)
+    for spine in axes.spines.values():
+        spine.set_color(grey)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(grey)
+    legend = axes.get_legend()
+    for text in legend.get_texts() if legend else []:
+        text.set_color(grey)

@@ -1,0 +1,106 @@
+"""What a run came to: summary.json, and the same for the console."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ptft.checkpoint import Checkpoint
+from ptft.data.records import PARTS, Part
+from ptft.data.task import Task
+from ptft.report.console import Console
+from ptft.run_folder import RunFolder
+from ptft.storage import write_text_durably
+from ptft.train.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run.
+
+    Attributes:
+        command: as typed.
+        checkpoint: the final one.
+        scores: of its weights, in fp32, on validation and test where those parts exist.
+        steps: optimizer steps completed.
+        seconds: spent in training.
+        reason: why training ended.
+        bad_images: one line for each image that was left out.
+    """
+
+    command: str
+    checkpoint: Checkpoint
+    scores: Mapping[Part, Scores]
+    steps: int
+    seconds: float
+    reason: str
+    bad_images: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain Python for summary.json and `--json`."""
+        metadata = self.checkpoint.metadata
+        return {
+            "checkpoint": str(self.checkpoint.path),
+            "digest": self.checkpoint.digest,
+            "command": self.command,
+            "reason": self.reason,
+            "steps": self.steps,
+            "best_step": metadata.step,
+            "seconds": round(self.seconds, 3),
+            "classes": list(metadata.classes),
+            **{part: describe_scores(scores, metadata.classes) for part, scores in self.scores.items()},
+            "bad_images": list(self.bad_images),
+            "lineage": [ancestor.model_dump(mode="json") for ancestor in metadata.lineage],
+            "transfer": list(metadata.transfer),
+            "environment": metadata.environment,
+        }
+
+
+def describe_scores(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
+    """Scores as plain Python: one-line numbers, per class, confusion matrix (rows are true classes)."""
+    return {
+        **scores.summary(),
+        "per_class": scores.per_class(classes),
+        "confusion": scores.confusion.tolist(),
+    }
+
+
+def write_summary(folder: RunFolder, summary: Summary) -> None:
+    """Replaces summary.json."""
+    write_text_durably(folder.summary, json.dumps(summary.as_dict(), indent=1) + "\n")
+
+
+def describe_task(task: Task) -> list[str]:
+    """Two or three lines about the data, and one for each image left out."""
+    format_ = task.format
+    counts = ", ".join(f"{len(task.parts[part]):,} {part}" for part in PARTS if part in task.parts)
+    channels = "grey" if format_.in_channels == 1 else f"{format_.in_channels} channels"
+    lines = [
+        f"data: {task.origin}: {counts}; {len(task.classes)} classes; "
+        f"{format_.image_size}x{format_.image_size} pixels, {channels}."
+    ]
+    if "test" not in task.parts:
+        lines.append("data: no test part; what validation says is optimistic, it also chooses the best checkpoint.")
+    lines += [f"left out: {line}" for line in task.bad_images]
+    return lines
+
+
+def print_scores(console: Console, scores: Scores, classes: Sequence[str]) -> None:
+    """Per-class table and, for up to 20 classes, the confusion matrix."""
+    rows = [
+        [row["class"], f"{row['num_examples']:,}", _percent(row["precision"]), _percent(row["recall"])]
+        for row in scores.per_class(classes)
+    ]
+    console.table(["class", "n", "precision", "recall"], rows)
+    if len(classes) <= 20:
+        columns = ["true \\ predicted", *(_short(name) for name in classes)]
+        cells = [[name, *(str(cell) for cell in row)] for name, row in zip(classes, scores.confusion.tolist(), strict=True)]
+        console.table(columns, cells)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 8 else name[:7] + "…"

@@ -1,0 +1,123 @@
+"""The run folder: who holds it, how far the run is, and its checkpoints."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from ptft.errors import BusyError, CheckpointError, UsageError
+from ptft.storage import storage_errors, write_text_durably
+
+RunStatus = Literal["running", "done", "stopped", "failed"]
+
+
+class RunFolder:
+    """Files of one run.
+
+    Args:
+        path: the folder; created by `hold`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.status = path / "status.json"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
+        self.log = path / "log.txt"
+        self.checkpoints = path / "checkpoints"
+        self.last = self.checkpoints / "last.pt"
+        self.best = self.checkpoints / "best.pt"
+
+    @contextmanager
+    def hold(self, *, resume: bool) -> Iterator[None]:
+        """Creates the folder and holds its lock; the kernel frees it when the process ends, however it ends.
+
+        Args:
+            resume: go on with the run in it, if there is one.
+
+        Raises:
+            UsageError: a run is in it, or other files are, and `resume` is false.
+            BusyError: another process holds it.
+            StorageError: it cannot be created.
+        """
+        with storage_errors(self.path, "create"):
+            self._check_usable(resume)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a+")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise BusyError(f"{self.path} is in use by {holder}. Wait for it, or choose another --out.") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            yield
+
+    def _check_usable(self, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file, not a folder. Choose another --out.")
+        if self.is_started() and not resume:
+            raise UsageError(
+                f"{self.path} already holds a run. Go on with it by --resume, or choose another folder with --out."
+            )
+        ours = {".lock", "checkpoints", "log.txt", "status.json"}
+        if not self.is_started() and self.path.exists() and {entry.name for entry in self.path.iterdir()} - ours:
+            raise UsageError(f"{self.path} holds other files and no run. Choose another folder with --out.")
+
+    def is_started(self) -> bool:
+        """Whether a run has begun here."""
+        return self.config.exists()
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a finished run; None when the run has not finished.
+
+        Raises:
+            CheckpointError: the final checkpoint was removed since.
+        """
+        try:
+            if json.loads(self.status.read_text())["state"] != "done":
+                return None
+            summary: dict[str, Any] = json.loads(self.summary.read_text())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not Path(summary["checkpoint"]).is_file():
+            raise CheckpointError(f"{self.path} holds a finished run, but {summary['checkpoint']} is gone.")
+        return summary
+
+    def write_status(self, state: RunStatus, step: int, num_steps: int, **more: Any) -> None:
+        """Replaces status.json.
+
+        Args:
+            state: `running`, `done`, `stopped` or `failed`.
+            step: optimizer steps completed and saved or trained.
+            num_steps: of the whole run; 0 before that is known.
+            more: `exit_code` and `reason` when the run has ended, `checkpoint` when it is done.
+        """
+        status = {"state": state, "step": step, "num_steps": num_steps, **more}
+        status |= {"pid": os.getpid(), "host": socket.gethostname(), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        write_text_durably(self.status, json.dumps(status) + "\n")
+
+    def write_end(self, state: RunStatus, exit_code: int, reason: str) -> None:
+        """Adds to status.json how a run ended early."""
+        try:
+            before = json.loads(self.status.read_text())
+        except (OSError, ValueError):
+            before = {}
+        self.write_status(
+            state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason
+        )
+
+    def saved_paths(self) -> list[Path]:
+        """Checkpoints to resume from, newest first."""
+        steps = sorted(self.checkpoints.glob("step-*.pt"), reverse=True)
+        return [path for path in (self.last, *steps) if path.exists()]

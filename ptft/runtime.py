@@ -1,0 +1,113 @@
+"""The machine a run meets: device, precision, memory, seeds, and the record of what it ran on."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import ptft
+from ptft.errors import OutOfMemoryError, UsageError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) that is a pure function of where it is used.
+
+    Args:
+        parts: what the randomness is for and where it stands, for example `("order", seed, epoch)`.
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """The device a run computes on.
+
+    Raises:
+        UsageError: `cuda` was asked for and torch sees no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device: cuda was asked for, but torch sees no GPU here. Write device: auto or cpu.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The context in which the forward pass computes; nothing at all for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def available_memory_bytes() -> int:
+    """Main memory this process may still take: the kernel's estimate, or the cgroup's limit when that is lower."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return available
+    return available if limit == "max" else min(available, int(limit) - used)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result depends on beside config and data: versions, commit, hardware."""
+    return {
+        "ptft": ptft.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of ptft's own source when it runs from a checkout; None when installed as a package."""
+    source = Path(ptft.__file__).parent
+    if not (source.parent / ".git").exists():
+        return None
+    try:
+        asked = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip()
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns running out of memory, of the machine or the GPU, into one error with advice.
+
+    Raises:
+        OutOfMemoryError: for torch's, Python's and the CPU allocator's own.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory: {str(error).splitlines()[0] if str(error) else 'the machine has no more'}. "
+            "Raise train.accumulate (same result, less memory), or lower train.batch_size or data.image_size."
+        ) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,142 @@
+"""The configs of a run: sections of the components composed, checks across them, sizes resolved. Knows no torch."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from ptft.augment import Augment, Standard
+from ptft.config.base import Config
+from ptft.config.durations import Duration
+from ptft.data.sources import Data
+from ptft.models import Model, SmallCnn
+from ptft.objectives import Objective
+from ptft.train.optim import Optim, Sgd
+from ptft.train.schedule import Cosine, Schedules
+from ptft.transfer.recipes import TransferConfig, budget
+
+_EPOCHS = 20
+_BATCH_SIZE = 128
+
+
+class TrainConfig(Config):
+    """How long and how precisely to train. Give one of steps, epochs, examples."""
+
+    steps: Annotated[int, Field(ge=1, examples=[1000])] | None = None
+    """Optimizer steps."""
+    epochs: Annotated[int, Field(ge=1, examples=[10])] | None = None
+    """Passes over the training images. Default: 20 for pretrain; finetune takes steps that suit the data."""
+    examples: Annotated[int, Field(ge=1, examples=[100000])] | None = None
+    """Training images seen, repeats counted."""
+    batch_size: Annotated[int, Field(ge=1, examples=[128])] | None = None
+    """Images per step, over all ranks. Default: 128; finetune takes 32 below 2,000 images."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the forward pass; `auto` measures at the start. fp16 needs a GPU."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Order of pixels and channels in memory; `auto` measures at the start."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """`balanced` shows every class equally often, whatever its number of images."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches a batch is cut into, to need less memory."""
+    clip_norm: Annotated[float, Field(gt=0, examples=[1.0])] | None = None
+    """Largest L2 norm of the gradient; longer ones are scaled down."""
+    ema: Annotated[float, Field(gt=0, lt=1, examples=[0.999])] | None = None
+    """Decay of a moving average of the weights, which is then what is evaluated and used."""
+    evaluate_every: Duration | None = None
+    """Time between looks at validation. Default: as checkpoint.every."""
+    patience: Annotated[int, Field(ge=1, examples=[5])] | None = None
+    """Early stopping: end after this many looks at validation without a better score."""
+    max_minutes: Annotated[float, Field(gt=0, examples=[60.0])] | None = None
+    """End training after this time, with what was reached by then."""
+
+    @model_validator(mode="after")
+    def _one_duration(self) -> Self:
+        if sum(given is not None for given in (self.steps, self.epochs, self.examples)) > 1:
+            raise ValueError("give only one of steps, epochs, examples.")
+        if self.batch_size is not None and self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate is {self.accumulate}, more than batch_size {self.batch_size}.")
+        return self
+
+    def num_steps(self, num_examples: int) -> int:
+        """Optimizer steps of the run, once batch_size and one duration are set."""
+        if self.steps is not None:
+            return self.steps
+        duration = Duration(epochs=self.epochs) if self.examples is None else Duration(examples=self.examples)
+        return duration.to_steps(num_examples, self.batch_size or 1)
+
+
+class CheckpointConfig(Config):
+    """When to save."""
+
+    every: Duration | None = None
+    """Time between checkpoints; at the end there is always one. Default: an epoch, at most 20 times a run."""
+    keep: int = Field(2, ge=1)
+    """How many of the latest checkpoints stay."""
+
+
+class RunConfig(Config):
+    """What pretraining and finetuning have in common."""
+
+    seed: int = Field(0, ge=0)
+    """All randomness of the run follows from it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes a GPU when there is one."""
+    out: str | None = None
+    """The run folder. Default: `runs/` and the name of the config."""
+    data: Data
+    augment: Augment = Standard(name="standard")
+    objective: Objective = Objective()
+    schedule: Schedules = Cosine()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+
+class PretrainConfig(RunConfig):
+    """Config of `ptft pretrain`: a source task, from random weights."""
+
+    model: Model = SmallCnn(name="small-cnn")
+    optim: Optim = Sgd()
+
+
+class FinetuneConfig(RunConfig):
+    """Config of `ptft finetune`: a target task, from the weights of a checkpoint."""
+
+    model: Model | None = None
+    """Default: the checkpoint's."""
+    optim: Optim = Sgd(lr=0.02)
+    transfer: TransferConfig = TransferConfig()
+
+
+RunConfigT = TypeVar("RunConfigT", bound=RunConfig)
+
+
+def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunConfigT:
+    """The config with every size written out, as `config.yaml` in the run folder has it.
+
+    Args:
+        config: as the user gave it.
+        num_examples: training images.
+        image_size: side of the images in pixels.
+    """
+    train = config.train
+    suited = budget(num_examples) if isinstance(config, FinetuneConfig) else None
+    batch_size = train.batch_size or (suited.batch_size if suited else _BATCH_SIZE)
+    sizes: dict[str, object] = {"batch_size": batch_size}
+    if train.steps is None and train.epochs is None and train.examples is None:
+        sizes |= {"steps": suited.steps} if suited else {"epochs": _EPOCHS}
+    train = train.model_copy(update=sizes)
+    every = config.checkpoint.every or Duration(
+        steps=max(Duration(epochs=1.0).to_steps(num_examples, batch_size), -(-train.num_steps(num_examples) // 20))
+    )
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"image_size": image_size}),
+            "train": train.model_copy(update={"evaluate_every": train.evaluate_every or every}),
+            "checkpoint": config.checkpoint.model_copy(update={"every": every}),
+        }
+    )
+
+
+def default_folder(config: RunConfig, named_after: Path) -> Path:
+    """The run folder: what the config says, else `runs/` and the stem of the config (or data folder)."""
+    return Path(config.out) if config.out else Path("runs") / named_after.stem

@@ -1,0 +1,1 @@
+"""Training: the state, one step, exact evaluation, the loop, calibration."""

@@ -1,0 +1,62 @@
+"""Exact evaluation: every example once, no augmentation, the model in eval mode."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ptft.data.task import Examples, Format
+from ptft.runtime import Precision, autocast
+from ptft.train.metrics import Scores, Tally
+
+_BATCH_SIZE = 256
+
+
+def logits_of(
+    classifier: nn.Module,
+    examples: Examples,
+    format_: Format,
+    device: torch.device,
+    precision: Precision = "fp32",
+    check_stop: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits of every example in order: the one path of evaluation and prediction.
+
+    Args:
+        classifier: on `device`; put into eval mode here and back as it was afterwards.
+        examples: N images.
+        format_: how images are given to the model.
+        device: to compute on.
+        precision: of the forward pass.
+        check_stop: called before each batch; raises when a signal asked to stop.
+
+    Yields:
+        Rows int64 (B,) on the CPU and logits float32 (B, K) on `device`.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        for rows in torch.arange(len(examples)).split(_BATCH_SIZE):
+            check_stop()
+            with torch.inference_mode(), autocast(device, precision):
+                images = format_.normalize(examples.images.take(rows).to(device))
+                logits = classifier(images)
+            yield rows, logits.float()
+    finally:
+        classifier.train(was_training)
+
+
+def evaluate(
+    classifier: nn.Module,
+    examples: Examples,
+    format_: Format,
+    num_classes: int,
+    device: torch.device,
+    precision: Precision = "fp32",
+    check_stop: Callable[[], None] = lambda: None,
+) -> Scores:
+    """Scores of a classifier on one part; arguments as `logits_of`."""
+    tally = Tally(num_classes, device)
+    for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop):
+        tally.add(logits, examples.labels[rows].to(device))
+    return tally.scores()

@@ -1,0 +1,56 @@
+"""Where states go: numbered checkpoints in the run folder, `last.pt` and `best.pt` as names for two of them."""
+
+from ptft import checkpoint
+from ptft.checkpoint import Metadata
+from ptft.run_folder import RunFolder
+from ptft.storage import link_durably, storage_errors
+from ptft.train.state import State
+
+
+class Saver:
+    """Writes checkpoints durably and removes old ones only afterwards.
+
+    Args:
+        folder: the run folder.
+        metadata: of this run; step, progress and score are filled in at each save.
+        keep: how many numbered checkpoints stay.
+    """
+
+    def __init__(self, folder: RunFolder, metadata: Metadata, keep: int) -> None:
+        self._folder = folder
+        self._metadata = metadata
+        self._keep = keep
+        self._saved_step = -1
+
+    def save_last(self, state: State) -> None:
+        """Makes this state the one to resume from."""
+        step = state.progress.step
+        if step == self._saved_step:
+            return
+        path = self._folder.checkpoints / f"step-{step:09d}.pt"
+        checkpoint.write(path, self._describe(state), state.tensors())
+        link_durably(path, self._folder.last)
+        self._saved_step = step
+        self._prune()
+        self._folder.write_status("running", step, self._metadata.num_steps)
+
+    def save_best(self, state: State) -> None:
+        """Makes this state the best so far, and the one to resume from."""
+        self.save_last(state)
+        link_durably(self._folder.last, self._folder.best)
+
+    def _describe(self, state: State) -> Metadata:
+        progress = state.progress
+        top1 = progress.best_top1 if progress.best_step == progress.step and progress.step else None
+        *ancestors, own = self._metadata.lineage
+        own = own.model_copy(update={"steps": progress.step, "top1": top1})
+        return self._metadata.model_copy(
+            update={"step": progress.step, "progress": state.progress_dict(), "lineage": (*ancestors, own)}
+        )
+
+    def _prune(self) -> None:
+        with storage_errors(self._folder.checkpoints, "tidy"):
+            for path in sorted(self._folder.checkpoints.glob("step-*.pt"))[: -self._keep]:
+                path.unlink()
+            for path in self._folder.checkpoints.glob(".*.tmp"):
+                path.unlink()

@@ -1,0 +1,43 @@
+"""Colour jitter draws its factors from the intervals of torchvision's ColorJitter, in a fixed order."""
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from ptft.augment.pipelines import Jitter
+
+
+def reference(image: Tensor, jitter: Jitter, chances: list[float]) -> Tensor:
+    image = image / 255
+    kernels = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
+    strengths = (jitter.brightness, jitter.contrast, jitter.saturation)
+    for kernel, strength, chance in zip(kernels, strengths, chances[:3], strict=True):
+        image = kernel(image, 1 - strength + 2 * strength * chance)
+    return functional.adjust_hue(image, jitter.hue * (2 * chances[3] - 1)) * 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("jitter", [Jitter(0.2, 0.3, 0.4, 0.1), Jitter(0, 0.9, 0, 0), Jitter(0, 0, 0, 0.5)])
+def test_jitter_equals_torchvision_applied_in_order(make_images, make_draws, jitter, channels: int) -> None:
+    images, indices = make_images(8, channels).float(), torch.arange(8)
+    chances = make_draws(indices).uniform(4).tolist()
+    expected = [reference(image, jitter, chance) for image, chance in zip(images, chances, strict=True)]
+    torch.testing.assert_close(jitter(images, make_draws(indices)), torch.stack(expected), rtol=0, atol=0.01)
+
+
+def test_brightness_factors_are_uniform_within_their_strength(make_draws) -> None:
+    grey = torch.full((4000, 1, 1, 1), 100.0)
+    result = Jitter(0.5, 0, 0, 0)(grey, make_draws(torch.arange(4000))).flatten() / 100
+    assert stats.kstest(result.numpy(), stats.uniform(0.5, 1.0).cdf).pvalue > 1e-3
+    assert stats.kstest(result.numpy(), stats.uniform(0.4, 1.2).cdf).pvalue < 1e-3
+
+
+def test_hue_turns_both_ways_up_to_its_strength(make_draws) -> None:
+    red = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(4000, -1, 1, 1)
+    result = Jitter(0, 0, 0, 0.1)(red, make_draws(torch.arange(4000))).flatten(1)
+    greenish, bluish = result[:, 1], result[:, 2]
+    assert (greenish > 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert greenish.max().item() == pytest.approx(0.6 * 255, rel=0.01)
+    assert bluish.max().item() == pytest.approx(0.6 * 255, rel=0.01)
