@@ -85,7 +85,10 @@ class RunConfig(Config):
     """The run folder. Default: `runs/` and the name of the config."""
     data: Data
     augment: Augment = Standard(name="standard")
+    model: Model | None = None
+    """Default: small-cnn for pretrain, the checkpoint's for finetune."""
     objective: Objective = Objective()
+    optim: Optim = Sgd()
     schedule: Schedules = Cosine()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -95,14 +98,11 @@ class PretrainConfig(RunConfig):
     """Config of `ptft pretrain`: a source task, from random weights."""
 
     model: Model = SmallCnn(name="small-cnn")
-    optim: Optim = Sgd()
 
 
 class FinetuneConfig(RunConfig):
     """Config of `ptft finetune`: a target task, from the weights of a checkpoint."""
 
-    model: Model | None = None
-    """Default: the checkpoint's."""
     optim: Optim = Sgd(lr=0.02)
     transfer: TransferConfig = TransferConfig()
 

@@ -45,6 +45,6 @@ class Duration(Config):
         if self.examples is not None:
             return -(-self.examples // batch_size)
         epochs = self.epochs or 0.0
-        # 0.1 * 30 / 3 is 1.0000000000000002 in floats and means 1 step, not 2.
+        # 0.07 * 100 / 7 is 1.0000000000000002 in floats and means 1 step, not 2.
         steps = math.ceil(epochs * num_examples / batch_size - 1e-9)
         return max(steps, 1) if epochs > 0 else 0

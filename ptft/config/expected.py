@@ -10,13 +10,12 @@ from pydantic_core import to_jsonable_python
 
 from ptft.config.base import Config
 from ptft.config.components import alternatives, is_section, literals, own_names
-from ptft.config.wording import printable, shown
+from ptft.config.wording import either, printable, shown
 from ptft.config.yaml_text import one_line
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
-    bool: "true or false",
     str: "text",
     Path: "a path",
     list: "a list",
@@ -40,12 +39,13 @@ def describe(annotation: Any) -> str:
             words.update(dict.fromkeys(printable(word(value)) for value in literals(option)))
         elif is_section(option):
             words["a section"] = None
+        elif option is bool:
+            words.update({"true": None, "false": None})
         elif (found := _WORDS.get(get_origin(option) or option)) is not None:
             words[found] = None
         else:
             return ""
-    *first, last = words or [""]
-    return f"{', '.join(first)} or {last}" if first else last
+    return either(list(words))
 
 
 def example(annotation: Any, field: FieldInfo | None = None, value: Any = None) -> str:
@@ -89,17 +89,13 @@ def _repaired(value: Any, annotation: Any) -> str:
 def _from_field(field: FieldInfo | None) -> str:
     if field is None:
         return ""
-    values = [
-        *(field.examples or []),
-        *_noted_examples(field.annotation),
-        None if field.is_required() else field.get_default(),
-    ]
-    if field.default_factory is not None and not field.default_factory_takes_validated_data:
+    values = [*(field.examples or []), *_noted_examples(field.annotation)]
+    if not field.is_required() and not field.default_factory_takes_validated_data:
         values.append(field.get_default(call_default_factory=True, validated_data={}))
     for value in values:
         if isinstance(value, Config):
             return _from_section(type(value))
-        if value is not None and value != () and value != "":
+        if value not in (None, "", (), [], {}):
             return one_line(to_jsonable_python(value))
     return ""
 

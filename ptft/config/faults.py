@@ -1,10 +1,10 @@
 """What the validator found -> one sentence for each fault: what was wrong, where, and what to do."""
 
 from collections.abc import Callable
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, core_schema
+from pydantic_core import ErrorDetails
 
 from ptft.config.base import Config
 from ptft.config.components import alternatives, literals, names
@@ -12,7 +12,7 @@ from ptft.config.document import MAX_FAULTS, Document
 from ptft.config.expected import describe, example, word
 from ptft.config.spots import Spot, locate
 from ptft.config.suggest import all_keys, nearest, nearest_key
-from ptft.config.wording import KeyPath, dotted, listed, shown
+from ptft.config.wording import KeyPath, dotted, either, listed, shown
 from ptft.errors import Fault
 
 KINDS: Final[dict[str, tuple[str, str]]] = {
@@ -39,7 +39,6 @@ _SIZES: Final[dict[str, tuple[str, str, str]]] = {
     "string_too_short": ("min_length", "at least", "character"),
     "string_too_long": ("max_length", "at most", "character"),
 }
-_KNOWN: Final = frozenset(get_args(core_schema.ErrorType))
 
 
 def translate(error: ValidationError, model: type[Config], document: Document) -> list[Fault]:
@@ -95,8 +94,6 @@ class _Explainer:
             return spot.path, _not_one_of(spot.path, error["input"], choices)
         if kind == "extra_forbidden":
             return spot.path, self._unknown_key(spot)
-        if kind not in _KNOWN:
-            return spot.path, error["msg"]
         return spot.path, _SENTENCES.get(kind, _wrong_type)(spot, error)
 
     def _unknown_key(self, spot: Spot) -> str:
@@ -126,7 +123,7 @@ def _not_one_of(path: KeyPath, value: Any, choices: list[str]) -> str:
 
 def _unnamed(spot: Spot) -> str:
     kind = _kind((*spot.path, "name"))
-    some = listed(names(spot.annotation), limit=3)
+    some = either(names(spot.annotation)[:3])
     return f"missing. Write for example {some}." + (f" `ptft list {kind[1]}` shows all." if kind else "")
 
 
@@ -159,10 +156,6 @@ def _not_finite(spot: Spot, error: ErrorDetails) -> str:
     return "must be a finite number." + _example(spot)
 
 
-def _not_unicode(spot: Spot, error: ErrorDetails) -> str:
-    return f"{shown(error['input'])} holds characters that are not valid text."
-
-
 def _wrong_type(spot: Spot, error: ErrorDetails) -> str:
     value, expected = error["input"], describe(spot.annotation)
     start = (
@@ -189,5 +182,4 @@ _SENTENCES: Final[dict[str, Callable[[Spot, ErrorDetails], str]]] = {
     "assertion_error": _custom,
     "string_pattern_mismatch": _pattern,
     "finite_number": _not_finite,
-    "string_unicode": _not_unicode,
 }

@@ -11,6 +11,7 @@ from ptft.config.base import Config
 from ptft.config.document import Document, read
 from ptft.config.faults import translate
 from ptft.config.overrides import override
+from ptft.config.wording import printable
 from ptft.config.yaml_text import to_yaml
 from ptft.errors import ConfigError, Fault
 
@@ -56,13 +57,20 @@ def dump(config: Config, header: str = "") -> str:
         config: any config.
         header: lines to put above it as a comment.
     """
-    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
-    return comment + to_yaml(config.model_dump(mode="json"))
+    lines = (printable(f"# {line}".rstrip(), limit=len(line) + 2) for line in header.splitlines())
+    comment = "".join(f"{line}\n" for line in lines)
+    return comment + to_yaml(_name_first(config.model_dump(mode="json")))
 
 
 def schema(model: type[Config]) -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a config, for editors; docstrings are its descriptions."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+
+
+def _name_first(section: dict[str, Any]) -> dict[str, Any]:
+    """The name of a component stands above its keys, also where a base class declares some of them."""
+    ordered = sorted(section.items(), key=lambda item: item[0] != "name")
+    return {key: _name_first(value) if isinstance(value, dict) else value for key, value in ordered}
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

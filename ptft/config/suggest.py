@@ -17,7 +17,7 @@ _NUMBERS = re.compile(r"[0-9]+")
 
 def nearest(word: str, choices: Iterable[str], cutoff: float = _NEAR) -> str | None:
     """The choice most like `word`; among equally near ones that with the nearest number, then the first."""
-    if len(word) > _MAX_LENGTH:
+    if not word or len(word) > _MAX_LENGTH:
         return None
     typed = _plain(word)
     ranked = [(_likeness(typed, _plain(choice)), choice) for choice in choices]

@@ -43,3 +43,9 @@ def shown(value: Any) -> str:
 def listed(words: list[str], limit: int = 20) -> str:
     """`a, b, c`, at most `limit` of them."""
     return ", ".join([*map(printable, words[:limit]), *(["…"] if len(words) > limit else [])])
+
+
+def either(words: list[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    *first, last = words or [""]
+    return f"{', '.join(first)} or {last}" if first else last

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -49,7 +48,7 @@ def decode(
     image: Path | np.ndarray | Callable[[], Image.Image],
     *,
     size: int | None,
-    channels: Literal[1, 3] | None,
+    channels: int | None,
     max_pixels: int,
 ) -> np.ndarray:
     """Pixels of one image: upright, opaque (transparent parts on white), 8 bit, grey or RGB.
@@ -225,7 +224,7 @@ def _grey_if_grey(image: Image.Image) -> Image.Image:
     return image.getchannel("R") if bool((pixels == red).all()) else image
 
 
-def _in_channels(image: Image.Image, channels: Literal[1, 3] | None) -> Image.Image:
+def _in_channels(image: Image.Image, channels: int | None) -> Image.Image:
     if channels is None:
         return image
     return image.convert("L" if channels == 1 else "RGB")
@@ -246,9 +245,7 @@ def _fit(image: Image.Image, size: int | None) -> Image.Image:
     )
 
 
-def _from_array(
-    pixels: np.ndarray, size: int | None, channels: Literal[1, 3] | None, max_pixels: int
-) -> np.ndarray:
+def _from_array(pixels: np.ndarray, size: int | None, channels: int | None, max_pixels: int) -> np.ndarray:
     is_grey, is_rgb = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
     if pixels.dtype != np.uint8 or not (is_grey or is_rgb):
         raise BadImageError(

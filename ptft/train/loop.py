@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ptft.data.batches import Batches
 from ptft.errors import NotFiniteError, StoppedError
+from ptft.models.classifier import Classifier
 from ptft.train.metrics import Scores
 from ptft.train.schedule import Schedule
 from ptft.train.state import Progress, State
@@ -75,7 +76,7 @@ def fit(
     batches: Batches,
     plan: Plan,
     *,
-    evaluate: Callable[[State], Scores] | None,
+    evaluate: Callable[[Classifier], Scores] | None,
     journal: Journal,
     saver: Saver,
     check_stop: Callable[[], None],
@@ -87,7 +88,7 @@ def fit(
         stepper: computes one step.
         batches: the batch of every step.
         plan: when things happen.
-        evaluate: validation scores of a state; None without a validation part.
+        evaluate: validation scores of a classifier; None without a validation part.
         journal: gets every number.
         saver: gets every state worth keeping.
         check_stop: raises StoppedError when a signal asked to stop.
@@ -169,12 +170,12 @@ def _not_finite(progress: Progress, step: int, lr: float, what: str) -> NotFinit
 
 
 def _evaluate(
-    state: State, evaluate: Callable[[State], Scores], journal: Journal, saver: Saver
+    state: State, evaluate: Callable[[Classifier], Scores], journal: Journal, saver: Saver
 ) -> None:
     progress = state.progress
     if progress.evaluated_step == progress.step:
         return
-    scores = evaluate(state)
+    scores = evaluate(state.weights_to_use())
     is_best = progress.is_better(scores.top1, scores.loss)
     progress.evaluated_step = progress.step
     progress.num_stale = 0 if is_best else progress.num_stale + 1

@@ -30,8 +30,8 @@ def test_last_incomplete_batch_is_a_step() -> None:
 
 
 def test_rounding_of_floats_adds_no_step() -> None:
-    assert 0.1 * 30 / 3 > 1
-    assert Duration(epochs=0.1).to_steps(num_examples=30, batch_size=3) == 1
+    assert 0.07 * 100 / 7 > 1
+    assert Duration(epochs=0.07).to_steps(num_examples=100, batch_size=7) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,7 +72,7 @@ class Run(Config):
     optim: Sgd = Sgd()
     train: Train = Train()
     note: str | None = None
-    flags: dict[str, bool] = {}
+    flags: dict[str, bool] = Field(default_factory=dict)
 
 
 @pytest.fixture
@@ -170,9 +171,45 @@ def test_dump_writes_every_default_in_the_order_of_the_fields() -> None:
 
 
 NASTY = st.sampled_from(
-    ["", "no", "012", "1e-3", "null", "~", "true", ".inf", "<<", "=", "- a", "a: b", "#x", "*x", "&x", "!x", "%", "'", '"']
-    + ["\n", "a\nb", " a ", "\t", "\x00", "\x85", "\u2028", "\ufeff", "😀", "{", "[a]", "?", "0x1F", "1_000", "a #b", "\\"]
-)  # fmt: skip
+    [
+        *(
+            "",
+            "no",
+            "012",
+            "1e-3",
+            "null",
+            "~",
+            "true",
+            ".inf",
+            "<<",
+            "=",
+            "- a",
+            "a: b",
+            "#x",
+            "*x",
+            "&x",
+            "!x",
+        ),
+        *(
+            "%",
+            "'",
+            '"',
+            "\n",
+            "a\nb",
+            " a ",
+            "\t",
+            "\x00",
+            "\x85",
+            "\u2028",
+            "\ufeff",
+            "😀",
+            "{",
+            "[a]",
+            "?",
+        ),
+        *("0x1F", "1_000", "a #b", "\\", "1.0e-3", "9" * 400),
+    ]
+)
 TEXTS = st.one_of(NASTY, st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 WHOLE = st.integers(-(10**30), 10**30)
@@ -225,39 +262,41 @@ def test_path_that_is_not_utf8_survives_the_round_trip(tmp_path: Path) -> None:
     assert load(path, Run) == config
 
 
+def sentences(path: Path, overrides: Sequence[str] = ()) -> list[str]:
+    """The lines of the error of a config; none for a valid one."""
+    try:
+        load(path, Run, overrides)
+    except ConfigError as error:
+        return str(error).split("\n")
+    return []
+
+
 def test_damaged_config_is_read_or_refused_but_never_crashes(tmp_path: Path) -> None:
     rng = random.Random(0)
     path = tmp_path / "run.yaml"
-    good = GOOD.encode("utf-8")
     refused = 0
     for _ in range(300):
-        damaged = bytearray(good)
+        damaged = bytearray(GOOD.encode("utf-8"))
         for _ in range(rng.randint(1, 3)):
             at = rng.randrange(len(damaged))
-            damaged[at : at + rng.randint(0, 2)] = rng.choice(
-                [bytes([rng.randrange(256)]), rng.choice(b"[{:&*!|>-\t\"'\\%@").to_bytes()]
-            )
+            byte = rng.choice([rng.randrange(256), rng.choice(b"[]{}:&*!|>-\t\"'\\%@#?,\n")])
+            damaged[at : at + rng.randint(0, 2)] = bytes([byte])
         path.write_bytes(bytes(damaged))
         start = time.perf_counter()
-        try:
-            load(path, Run)
-        except ConfigError as error:
-            refused += 1
-            assert str(error).isprintable() or "\n" in str(error)
-            assert all(line.isprintable() for line in str(error).splitlines())
+        lines = sentences(path)
         assert time.perf_counter() - start < 1
+        assert all(line.isprintable() for line in lines)
+        refused += bool(lines)
     assert refused > 100
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=\udcff", "\udcff=1", "note=\udcff", "note=\x00", "note='\\UFFFFFFFF'", "a" * 10**5]
+    "override",
+    ["seed=\udcff", "\udcff=1", "note=\udcff", "note=\x00", "note='\\UFFFFFFFF'", "a" * 10**5, "=" * 10**5],
 )
-def test_strange_override_is_a_fault_that_can_be_printed(good: Path, override: str) -> None:
-    try:
-        load(good, Run, [override])
-    except ConfigError as error:
-        assert all(line.isprintable() for line in str(error).splitlines())
-        assert len(str(error)) < 1000
+def test_strange_override_is_read_or_refused_but_never_crashes(good: Path, override: str) -> None:
+    lines = sentences(good, [override])
+    assert all(line.isprintable() and len(line) < 500 for line in lines)
 
 
 def test_schema_is_strict_and_carries_the_docstrings() -> None:

@@ -32,12 +32,13 @@ def first_convolution(classifier: Classifier) -> nn.Conv2d:
     return next(module for module in classifier.modules() if isinstance(module, nn.Conv2d))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
 def test_classifier_has_the_promised_shapes_and_names(name: str, on_meta: Any) -> None:
     config = config_of(name, dropout=0.0)
     size = config.min_image_size()
     with on_meta:
-        classifier = config.build(num_classes=7, in_channels=1)
+        classifier = config.build(num_classes=7, in_channels=1).eval()
     assert (classifier.in_channels, classifier.num_classes) == (1, 7)
     assert classifier.head.weight.shape == (7, classifier.feature_dim)
     assert {key.split(".")[0] for key in classifier.state_dict()} == {"backbone", "head"}

@@ -1,6 +1,7 @@
 """Any classification data set of torchvision, by its name there."""
 
 import contextlib
+import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ Dataset = Literal[
 ]
 
 _SILENCE_SECONDS = 30.0
+_OTHER_ADVICE = re.compile(r"You can (use|set) download=True to download it\.?")
 
 
 class Torchvision(DataConfig):
@@ -171,7 +173,8 @@ class Torchvision(DataConfig):
     def _failure(self, entry: TorchvisionSet, root: Path, error: Exception) -> str:
         if isinstance(error, ImportError):
             return f"{self.dataset} needs the package {error.name}: pip install {error.name}."
-        reason = printable(" ".join(str(error).split()).rstrip(".") or type(error).__name__)
+        text = _OTHER_ADVICE.sub("", " ".join(str(error).split()))
+        reason = printable(text.rstrip(". ") or type(error).__name__)
         if "pip install" in reason:
             return f"{self.dataset}: {reason}."
         if self.download:

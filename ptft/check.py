@@ -1,0 +1,112 @@
+"""`ptft check`: everything a run would meet, tried out, with nothing written."""
+
+import resource
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptft.data.decode import BadImageError, describe
+from ptft.data.records import PARTS, Record
+from ptft.data.task import Task
+from ptft.report.console import Console, duration
+from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
+from ptft.runtime import memory_errors
+from ptft.settings import FinetuneConfig, PretrainConfig
+
+_TIMED_STEPS = 4
+
+
+def check_run(
+    config: PretrainConfig | FinetuneConfig, source: Path, console: Console
+) -> tuple[dict[str, Any], str]:
+    """Reads the data, builds the model, runs a few steps on a copy of nothing that is kept.
+
+    Args:
+        config: as loaded.
+        source: checkpoint of a finetuning; None for pretraining.
+        console: gets the tables.
+
+    Returns:
+        What was found as plain Python, and in one sentence.
+
+    Raises:
+        PtftError: whatever the run would have met.
+    """
+    _tell_files(config.data.open().records, console)
+    with memory_errors():
+        if isinstance(config, PretrainConfig):
+            prepared = prepare_pretrain(config, console)
+        else:
+            prepared = prepare_finetune(config, source, console)
+        _tell_counts(prepared.task, console)
+        seconds = _time_steps(prepared)
+    num_steps = prepared.num_steps
+    found = {
+        "model": prepared.model.name,
+        "num_parameters": sum(parameter.numel() for parameter in prepared.classifier.parameters()),
+        "num_steps": num_steps,
+        "seconds_per_step": seconds,
+        "estimated_seconds": seconds * num_steps,
+        "peak_bytes": _peak_bytes(prepared.device),
+        "counts": {part: prepared.task.class_counts(part) for part in PARTS if part in prepared.task.parts},
+        "classes": list(prepared.task.classes),
+        "bad_images": list(prepared.task.bad_images),
+    }
+    sentence = (
+        f"ok: {found['model']}, {found['num_parameters']:,} parameters; {num_steps:,} steps of {1000 * seconds:.0f} ms, "
+        f"about {duration(seconds * num_steps)} and the evaluations; peak memory {found['peak_bytes'] / 1e9:.1f} GB."
+    )
+    return found, sentence
+
+
+def _tell_files(records: Any, console: Console) -> None:
+    """Sizes and modes of the image files, from their headers."""
+    files = [record for record in records if isinstance(record.image, Path)]
+    if not files:
+        return
+    with ThreadPoolExecutor(8) as threads:
+        kinds = Counter(threads.map(_kind, files))
+    rows = [[kind, f"{count:,}"] for kind, count in kinds.most_common(12)]
+    if len(kinds) > len(rows):
+        rest = sum(kinds.values()) - sum(count for _, count in kinds.most_common(12))
+        rows.append([f"{len(kinds) - len(rows)} other kinds", f"{rest:,}"])
+    console.table(["size and mode", "files"], rows)
+
+
+def _kind(record: Record) -> str:
+    try:
+        width, height, mode = describe(record.image)
+    except BadImageError as error:
+        return f"unreadable: {error}"
+    return f"{width}x{height} {mode}"
+
+
+def _tell_counts(task: Task, console: Console) -> None:
+    parts = [part for part in PARTS if part in task.parts]
+    columns = [task.class_counts(part) for part in parts]
+    rows = [[name, *(f"{column[row]:,}" for column in columns)] for row, name in enumerate(task.classes)]
+    console.table(["class", *parts], rows)
+
+
+def _time_steps(prepared: Prepared) -> float:
+    """Seconds of one step, the shortest of a few after the first."""
+    shortest = float("inf")
+    for step in range(_TIMED_STEPS):
+        start = time.perf_counter()
+        loss, _ = prepared.stepper.step(prepared.state, prepared.batches.at(step), lr=1e-6)
+        loss.item()
+        if step:
+            shortest = min(shortest, time.perf_counter() - start)
+    return shortest
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,146 @@
+"""`ptft demo`: pretrain on some clothes, finetune on others with few labels, and the same from random weights."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ptft.augment import Standard
+from ptft.data.sources import EmbeddedFashionMnist
+from ptft.proof.paired import Difference, paired_difference
+from ptft.report.console import Console, duration
+from ptft.run import finetune, pretrain
+from ptft.run_folder import RunFolder
+from ptft.session import run_in_folder
+from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
+from ptft.stop import Stop
+from ptft.train.optim import Sgd
+
+SOURCE_CLASSES = ("T-shirt/top", "Trouser", "Dress", "Coat", "Bag")
+TARGET_CLASSES = ("Pullover", "Sandal", "Shirt", "Sneaker", "Ankle boot")
+LABELS_PER_CLASS = 5
+AUGMENT = Standard(name="standard", shift=2, padding="zeros")
+
+
+def source_config() -> PretrainConfig:
+    """Pretraining on the source classes."""
+    return PretrainConfig(
+        data=EmbeddedFashionMnist(name="fashion-mnist-10k", classes=SOURCE_CLASSES),
+        augment=AUGMENT,
+        train=TrainConfig(epochs=8, batch_size=64, precision="fp32", memory_format="channels_last"),
+    )
+
+
+def target_config(seed: int, lr: float) -> dict[str, Any]:
+    """What both arms share: data, budget, augmentation; only weights and learning rate differ."""
+    return {
+        "seed": seed,
+        "data": EmbeddedFashionMnist(
+            name="fashion-mnist-10k", classes=TARGET_CLASSES, labels_per_class=LABELS_PER_CLASS, validation=0.0
+        ),
+        "augment": AUGMENT,
+        "optim": Sgd(lr=lr),
+        "train": TrainConfig(steps=150, batch_size=25, precision="fp32", memory_format="channels_last"),
+    }
+
+
+def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[dict[str, Any], str]:
+    """Runs all arms; those that an earlier call finished are taken from their run folders.
+
+    Args:
+        out: folder of the runs.
+        num_seeds: repetitions of each arm, at least 2.
+        console: gets a line for each run, and the table.
+        stop: the flag that signals set.
+
+    Returns:
+        The result as plain Python, and the verdict in one sentence.
+
+    Raises:
+        PtftError: any of `ptft.errors`.
+    """
+    started = time.monotonic()
+    console.say(f"pretraining on {', '.join(SOURCE_CLASSES)}")
+    source = _pretrain(out / "source", source_config())
+    console.say(f"  test: {_percent(source['test']['top1'])} right, checkpoint {source['checkpoint']}")
+    console.say(f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels each, {num_seeds} draws of them:")
+    random_arm, pretrained_arm = [], []
+    for seed in range(num_seeds):
+        stop.check()
+        random_arm.append(_random(out, seed)["test"]["top1"])
+        pretrained_arm.append(_finetune(out, seed, Path(source["checkpoint"]))["test"]["top1"])
+        console.say(f"  draw {seed}: random {_percent(random_arm[-1])}, pretrained {_percent(pretrained_arm[-1])}")
+    difference = paired_difference(random_arm, pretrained_arm)
+    _tell(console, out, random_arm, pretrained_arm, difference, time.monotonic() - started)
+    result = {
+        "random": random_arm,
+        "pretrained": pretrained_arm,
+        "difference": {"mean": difference.mean, "low": difference.low, "high": difference.high},
+        "verdict": difference.verdict,
+        "checkpoint": source["checkpoint"],
+    }
+    return result, _verdict(difference)
+
+
+def _pretrain(folder: Path, config: PretrainConfig) -> dict[str, Any]:
+    with open(os.devnull, "w") as nowhere:
+        return run_in_folder(
+            RunFolder(folder), config, pretrain, resume=True, console=Console(nowhere), command="ptft demo"
+        )
+
+
+def _random(out: Path, seed: int) -> dict[str, Any]:
+    return _pretrain(out / f"random-{seed}", PretrainConfig(**target_config(seed, lr=0.1)))
+
+
+def _finetune(out: Path, seed: int, source: Path) -> dict[str, Any]:
+    config = FinetuneConfig(**target_config(seed, lr=0.02))
+    with open(os.devnull, "w") as nowhere:
+        return run_in_folder(
+            RunFolder(out / f"pretrained-{seed}"),
+            config,
+            lambda resolved, session: finetune(resolved, source, session),
+            resume=True,
+            console=Console(nowhere),
+            command="ptft demo",
+        )
+
+
+def _tell(
+    console: Console,
+    out: Path,
+    random_arm: list[float],
+    pretrained_arm: list[float],
+    difference: Difference,
+    seconds: float,
+) -> None:
+    rows = [
+        ["random weights", _percent(_mean(random_arm)), _percent(min(random_arm)), _percent(max(random_arm))],
+        ["pretrained weights", _percent(_mean(pretrained_arm)), _percent(min(pretrained_arm)), _percent(max(pretrained_arm))],
+    ]
+    console.say()
+    console.table(["start", "mean accuracy", "lowest", "highest"], rows)
+    console.say(
+        f"  difference {100 * difference.mean:+.1f} points, 95 % interval {100 * difference.low:+.1f} to "
+        f"{100 * difference.high:+.1f} ({difference.num_pairs} paired draws, 1,000 test images, "
+        f"same steps and augmentation)\n\n"
+        f"{duration(seconds)}. Checkpoints, curves and pages: {out}/*/ (open a report.html).\n"
+        "Next, with a folder of images of your own, one folder for each class:\n"
+        f"  ptft finetune --from {out}/source/checkpoints/best.pt --data YOUR_FOLDER\n"
+        "  ptft init          writes a pair of configs to start from"
+    )
+
+
+def _verdict(difference: Difference) -> str:
+    return (
+        f"pretraining {difference.verdict}: {100 * difference.mean:+.1f} points "
+        f"(95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

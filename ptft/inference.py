@@ -1,0 +1,170 @@
+"""Using a checkpoint: scores on a part, and a class for each image. No config is needed."""
+
+import csv
+import json
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from pydantic import TypeAdapter
+
+from ptft import checkpoint
+from ptft.checkpoint import Checkpoint
+from ptft.data.records import Record
+from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
+from ptft.data.sources.listing import file_mode, image_files, printable
+from ptft.data.splits import split
+from ptft.data.task import Examples, Format, prepare_part
+from ptft.errors import DataError
+from ptft.models.classifier import Classifier
+from ptft.report.console import Console
+from ptft.report.summary import describe_scores, print_scores
+from ptft.runtime import pick_device
+from ptft.train.evaluate import evaluate, logits_of
+from ptft.transfer.source import format_of, model_of
+
+
+def load_classifier(found: Checkpoint) -> Classifier:
+    """The classifier of a checkpoint, with the weights to use, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: its model is not known here.
+    """
+    classifier = model_of(found).build(len(found.metadata.classes), found.metadata.in_channels)
+    classifier.load_state_dict(found.weights())
+    return classifier.eval()
+
+
+def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[dict[str, Any], str]:
+    """Scores a checkpoint on the test images of its own data, or of a folder or CSV file.
+
+    Args:
+        path: of the checkpoint.
+        data: folder or CSV file to use instead; its classes are matched by name.
+        console: gets the tables.
+
+    Returns:
+        The scores as plain Python, and in one sentence.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        DataError: the data cannot; or it has classes that the checkpoint does not know.
+    """
+    found = checkpoint.read(path)
+    classes = found.metadata.classes
+    records, config, where = _test_records(found, data)
+    if strangers := sorted({record.label for record in records if record.label not in classes} - {None}):
+        raise DataError(
+            f"{where}: the checkpoint does not know class {', '.join(map(repr, strangers))}. "
+            f"It knows {', '.join(map(repr, classes))}."
+        )
+    examples, bad = prepare_part(records, classes, config, format_of(found))
+    for line in bad.met:
+        console.say(f"left out: {line}")
+    device = pick_device("auto")
+    scores = evaluate(load_classifier(found).to(device), examples, format_of(found), len(classes), device)
+    console.say(f"{path} on {where}:")
+    print_scores(console, scores, classes)
+    result = {"checkpoint": str(path), "digest": found.digest, "data": where, **describe_scores(scores, classes)}
+    return result, scores.sentence()
+
+
+def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
+    """The images to score on, how to read them, and a phrase for them."""
+    own: Data = TypeAdapter(Data).validate_python(found.metadata.config["data"])
+    if data is None:
+        source = own.open()
+        _, parts = split(source, own, seed=found.metadata.config["seed"])
+        part = "test" if parts["test"] else "validation"
+        if not parts[part]:
+            raise DataError(f"{source.origin} has neither test nor validation images. Give --data.")
+        return parts[part], own, f"the {part} images of {source.origin}"
+    if data.is_dir():
+        config: DataConfig = Folder(name="folder", root=str(data))
+        source = open_parts(str(data))
+        return source.records, config, source.origin
+    table = Csv(name="csv", path=str(data))
+    source = table.open()
+    tests = [record for record in source.records if record.part == "test"]
+    return tests or source.records, table, source.origin
+
+
+def predict_paths(
+    path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console
+) -> int:
+    """Writes a row for each image: path, label, probability.
+
+    Args:
+        path: of the checkpoint.
+        paths: images, and folders that are searched for images.
+        format_: `csv` (with a header) or `jsonl`.
+        top: how many classes a jsonl row lists under `top`.
+        stream: gets the rows, as they come.
+        console: gets a line for each image that cannot be read.
+
+    Returns:
+        How many images could not be read.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        DataError: a path does not exist, or no image is among them.
+    """
+    found = checkpoint.read(path)
+    format_of_images, classes = format_of(found), found.metadata.classes
+    records = _records(paths)
+    device = pick_device("auto")
+    classifier = load_classifier(found).to(device)
+    write = _csv_writer(stream) if format_ == "csv" else _jsonl_writer(stream)
+    num_bad = 0
+    config = Folder(name="folder", root=".", on_bad_image="skip", max_bad_images=len(records))
+    for start in range(0, len(records), 1024):
+        readable, bad = _readable(records[start : start + 1024], config, format_of_images)
+        num_bad += len(bad)
+        for line in bad:
+            console.say(f"ptft: {line}")
+        if readable is None:
+            continue
+        for rows, logits in logits_of(classifier, readable, format_of_images, device):
+            probabilities, ranked = logits.softmax(dim=1).topk(min(top, len(classes)))
+            for row, shares, best in zip(rows.tolist(), probabilities.tolist(), ranked.tolist(), strict=True):
+                write(readable.names[row], [(classes[index], share) for index, share in zip(best, shares, strict=True)])
+    return num_bad
+
+
+def _readable(
+    records: Sequence[Record], config: DataConfig, format_: Format
+) -> tuple[Examples | None, Sequence[str]]:
+    try:
+        examples, bad = prepare_part(records, (), config, format_)
+    except DataError as error:
+        return None, str(error).splitlines()
+    return examples, bad.met
+
+
+def _records(paths: Sequence[Path]) -> list[Record]:
+    files: list[Path] = []
+    for path in paths:
+        mode = file_mode(path)
+        if mode is None:
+            raise DataError(f"{printable(path)}: no such file or folder.")
+        files += [path / name for name in image_files(path)] if stat.S_ISDIR(mode) else [path]
+    if not files:
+        raise DataError(f"no image in {', '.join(map(printable, paths))}.")
+    return [Record(file, None, None, printable(file)) for file in files]
+
+
+def _csv_writer(stream: TextIO) -> Any:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["path", "label", "probability"])
+    return lambda name, ranked: writer.writerow([name, ranked[0][0], f"{ranked[0][1]:.6f}"])
+
+
+def _jsonl_writer(stream: TextIO) -> Any:
+    def write(name: str, ranked: list[tuple[str, float]]) -> None:
+        (label, probability), rest = ranked[0], [{"label": label, "probability": p} for label, p in ranked]
+        row = {"path": name, "label": label, "probability": probability, "top": rest}
+        stream.write(json.dumps(row) + "\n")
+
+    return write

@@ -1,0 +1,230 @@
+"""From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.amp import GradScaler
+
+from ptft.checkpoint import Ancestor, Checkpoint
+from ptft.data.batches import Batches, Order
+from ptft.data.task import Format, Task, prepare
+from ptft.errors import DataError, UsageError
+from ptft.models import Model
+from ptft.models.classifier import Classifier
+from ptft.report.console import Console
+from ptft.report.summary import describe_task
+from ptft.runtime import derive_seed, pick_device
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
+from ptft.train.calibration import TORCH_FORMATS, calibrate
+from ptft.train.state import Average, State
+from ptft.train.step import Stepper
+from ptft.transfer.load import transfer
+from ptft.transfer.source import SourceWeights
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first step.
+
+    Attributes:
+        command: which of the two.
+        config: resolved, nothing left open.
+        model: the architecture.
+        task: the data, decoded.
+        classifier: on `device`, with the weights to start from.
+        device: to compute on.
+        stepper: computes a step.
+        state: optimizer and averages at step 0.
+        batches: of every step.
+        ancestors: the runs behind the weights, oldest first.
+        transfer: what became of each tensor; empty for pretraining.
+    """
+
+    command: Literal["pretrain", "finetune"]
+    config: RunConfig
+    model: Model
+    task: Task
+    classifier: Classifier
+    device: torch.device
+    stepper: Stepper
+    state: State
+    batches: Batches
+    ancestors: tuple[Ancestor, ...] = ()
+    transfer: tuple[dict[str, str], ...] = ()
+
+    @property
+    def num_steps(self) -> int:
+        """Of the whole run."""
+        return self.config.train.num_steps(len(self.task.train))
+
+    @property
+    def batch_size(self) -> int:
+        """Global."""
+        return _known(self.config.train.batch_size)
+
+
+def prepare_pretrain(
+    config: PretrainConfig,
+    console: Console,
+    saved: Checkpoint | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """The source task and a classifier with random weights.
+
+    Args:
+        config: as loaded; what it leaves open is resolved from the data.
+        console: for what was found and decided.
+        saved: a state of this run to go on from.
+        check_stop: raises when a signal asked to stop.
+
+    Raises:
+        PtftError: DataError, UsageError.
+    """
+    task = _read_task(config, console, saved, None, config.model.in_channels, check_stop)
+    classifier = _random_classifier(config.model, task, config.seed)
+    return _assemble("pretrain", config, config.model, task, classifier, console)
+
+
+def prepare_finetune(
+    config: FinetuneConfig,
+    source: Path,
+    console: Console,
+    saved: Checkpoint | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """The target task and a classifier with the source's weights.
+
+    Args:
+        config: as loaded; model and image format left open are the source's.
+        source: a ptft checkpoint or a bare state dict; not read when there is a state to go on from.
+        console: for what was found and decided, the transfer report included.
+        saved: a state of this run to go on from.
+        check_stop: raises when a signal asked to stop.
+
+    Raises:
+        PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
+    """
+    weights = SourceWeights.of(saved) if saved else SourceWeights.read(source)
+    model = config.model or weights.model
+    if model is None:
+        raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
+    task = _read_task(config, console, saved, weights.format, model.in_channels, check_stop)
+    classifier = _random_classifier(model, task, config.seed)
+    tensors = saved.metadata.transfer if saved else _transfer(classifier, weights, task, config, console)
+    config = config.model_copy(update={"model": model})
+    return _assemble("finetune", config, model, task, classifier, console, weights.lineage, tensors)
+
+
+def _transfer(
+    classifier: Classifier, weights: SourceWeights, task: Task, config: FinetuneConfig, console: Console
+) -> tuple[dict[str, str], ...]:
+    report = transfer(
+        classifier,
+        weights.tensors,
+        source_classes=weights.classes,
+        target_classes=task.classes,
+        min_loaded=config.transfer.min_loaded,
+    )
+    console.say("\n".join(report.sentences()))
+    return tuple(asdict(tensor) for tensor in report.tensors)
+
+
+def _read_task(
+    config: RunConfig,
+    console: Console,
+    saved: Checkpoint | None,
+    known: Format | None,
+    in_channels: int | None,
+    check_stop: Callable[[], None],
+) -> Task:
+    source = config.data.open()
+    task = prepare(
+        source, config.data, seed=config.seed, in_channels=in_channels, known=known, check_stop=check_stop
+    )
+    if saved and saved.metadata.lineage[-1].data.fingerprint != task.fingerprint:
+        raise DataError(f"{task.origin} changed since this run began. Restore it, or start a new run with --out.")
+    console.say("\n".join(describe_task(task)))
+    return task
+
+
+def _random_classifier(model: Model, task: Task, seed: int) -> Classifier:
+    smallest, size = model.min_image_size(), task.format.image_size
+    if size < smallest:
+        raise UsageError(
+            f"model.name: {model.name} needs images of at least {smallest} pixels, these have {size}. "
+            "Set data.image_size, or model.small_stem: true where the model has it."
+        )
+    torch.manual_seed(derive_seed("init", seed))
+    return model.build(len(task.classes), task.format.in_channels)
+
+
+def _assemble(
+    command: Literal["pretrain", "finetune"],
+    config: RunConfig,
+    model: Model,
+    task: Task,
+    classifier: Classifier,
+    console: Console,
+    ancestors: tuple[Ancestor, ...] = (),
+    tensors: tuple[dict[str, str], ...] = (),
+) -> Prepared:
+    device = pick_device(config.device)
+    classifier.to(device)
+    frozen = isinstance(config, FinetuneConfig) and config.transfer.freezes_backbone
+    if frozen:
+        classifier.backbone.requires_grad_(False)
+    config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
+    config, stepper = _decide(config, task, classifier, device, frozen, console)
+    classifier.to(memory_format=stepper.memory_format)
+    state = State(
+        model=classifier,
+        optimizer=config.optim.build(classifier),
+        average=Average(classifier, config.train.ema) if config.train.ema else None,
+        scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
+    )
+    batches = _batches(config, task, device)
+    return Prepared(
+        command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors
+    )
+
+
+def _decide(
+    config: RunConfig, task: Task, classifier: Classifier, device: torch.device, frozen: bool, console: Console
+) -> tuple[RunConfig, Stepper]:
+    """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
+    train, format_ = config.train, task.format
+    if train.precision == "fp16" and device.type != "cuda":
+        raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
+    micro = -(-_known(train.batch_size) // train.accumulate)
+    shape = (micro, format_.in_channels, format_.image_size, format_.image_size)
+    choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format)
+    if sentence:
+        console.say(sentence)
+    decided = {"precision": choice.precision, "memory_format": choice.memory_format}
+    stepper = Stepper(
+        objective=config.objective.build(task.class_counts("train"), config.seed),
+        device=device,
+        precision=choice.precision,
+        memory_format=TORCH_FORMATS[choice.memory_format],
+        seed=config.seed,
+        accumulate=train.accumulate,
+        clip_norm=train.clip_norm,
+        frozen_backbone=frozen,
+    )
+    return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
+
+
+def _batches(config: RunConfig, task: Task, device: torch.device) -> Batches:
+    balanced = config.train.sampling == "balanced"
+    order = Order(task.train.labels, _known(config.train.batch_size), config.seed, balanced)
+    return Batches(task.train, task.format, order, config.augment.build(task.format.image_size), device)
+
+
+def _known(size: int | None) -> int:
+    """A size that `resolve` has written out."""
+    if size is None:
+        raise ValueError("the config is not resolved")
+    return size

@@ -1,0 +1,59 @@
+"""What a checkpoint holds and where it came from."""
+
+from pathlib import Path
+from typing import Any
+
+from ptft import checkpoint
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """Everything in a checkpoint but the tensors' values, as plain Python.
+
+    Raises:
+        CheckpointError: it cannot be read, or is damaged.
+    """
+    found = checkpoint.read(path)
+    weights = found.weights()
+    return {
+        "path": str(path),
+        "digest": found.digest,
+        "bytes": path.stat().st_size,
+        "num_parameters": sum(tensor.numel() for name, tensor in weights.items() if not _is_statistic(name)),
+        "has_ema": bool(found.part("ema")),
+        "has_optimizer": bool(found.part("optimizer")),
+        "tensors": {name: [*tensor.shape] for name, tensor in weights.items()},
+        **found.metadata.model_dump(mode="json"),
+    }
+
+
+def tell_checkpoint(described: dict[str, Any]) -> str:
+    """The same for a person: a few lines, the ancestry last."""
+    channels = "grey" if described["in_channels"] == 1 else f"{described['in_channels']} channels"
+    lines = [
+        f"{described['path']}: {described['command']} of {described['config']['model']['name']}, "
+        f"step {described['step']:,} of {described['num_steps']:,}",
+        f"  digest      {described['digest']} (verified)",
+        f"  parameters  {described['num_parameters']:,}{', averaged weights (EMA)' if described['has_ema'] else ''}",
+        f"  classes     {len(described['classes'])}: {', '.join(described['classes'])}",
+        f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
+        f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}",
+        f"  written by  ptft {described['environment']['ptft']}, torch {described['environment']['torch']}",
+        "  lineage, oldest first:",
+    ]
+    for number, run in enumerate(described["lineage"], start=1):
+        data, score = run["data"], "" if run["top1"] is None else f", validation {100 * run['top1']:.1f} %"
+        lines.append(
+            f"    {number}. {run['command']} {run['model']}: {run['steps']:,} steps on {data['origin']} "
+            f"({data['num_examples']:,} images, {len(data['classes'])} classes, {data['fingerprint'][:12]}){score}"
+        )
+        if run["digest"]:
+            lines.append(f"       checkpoint {run['digest'][:12]}")
+    return "\n".join(lines)
+
+
+def _is_statistic(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+def _rounded(values: list[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
