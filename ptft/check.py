@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,19 @@ import torch
 from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
-from ptft.report.console import Console, duration
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
+from ptft.report.console import Console, duration
 from ptft.runtime import memory_errors
-from ptft.settings import FinetuneConfig, PretrainConfig
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig
 
 _TIMED_STEPS = 4
 
 
-def check_run(
-    config: PretrainConfig | FinetuneConfig, source: Path, console: Console
-) -> tuple[dict[str, Any], str]:
-    """Reads the data, builds the model, runs a few steps on a copy of nothing that is kept.
+def check_pretrain(config: PretrainConfig, console: Console) -> tuple[dict[str, Any], str]:
+    """Tries out a pretraining.
 
     Args:
         config: as loaded.
-        source: checkpoint of a finetuning; None for pretraining.
         console: gets the tables.
 
     Returns:
@@ -37,36 +35,43 @@ def check_run(
     Raises:
         PtftError: whatever the run would have met.
     """
+    return _check(config, lambda: prepare_pretrain(config, console), console)
+
+
+def check_finetune(config: FinetuneConfig, source: Path, console: Console) -> tuple[dict[str, Any], str]:
+    """Tries out a finetuning from the checkpoint `source`; else as `check_pretrain`."""
+    return _check(config, lambda: prepare_finetune(config, source, console), console)
+
+
+def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console) -> tuple[dict[str, Any], str]:
     _tell_files(config.data.open().records, console)
     with memory_errors():
-        if isinstance(config, PretrainConfig):
-            prepared = prepare_pretrain(config, console)
-        else:
-            prepared = prepare_finetune(config, source, console)
+        prepared = prepare()
         _tell_counts(prepared.task, console)
         seconds = _time_steps(prepared)
-    num_steps = prepared.num_steps
+    task, num_steps, peak = prepared.task, prepared.num_steps, _peak_bytes(prepared.device)
+    num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
     found = {
         "model": prepared.model.name,
-        "num_parameters": sum(parameter.numel() for parameter in prepared.classifier.parameters()),
+        "num_parameters": num_parameters,
         "num_steps": num_steps,
         "seconds_per_step": seconds,
         "estimated_seconds": seconds * num_steps,
-        "peak_bytes": _peak_bytes(prepared.device),
-        "counts": {part: prepared.task.class_counts(part) for part in PARTS if part in prepared.task.parts},
-        "classes": list(prepared.task.classes),
-        "bad_images": list(prepared.task.bad_images),
+        "peak_bytes": peak,
+        "counts": {part: task.class_counts(part) for part in PARTS if part in task.parts},
+        "classes": list(task.classes),
+        "bad_images": list(task.bad_images),
     }
     sentence = (
-        f"ok: {found['model']}, {found['num_parameters']:,} parameters; {num_steps:,} steps of {1000 * seconds:.0f} ms, "
-        f"about {duration(seconds * num_steps)} and the evaluations; peak memory {found['peak_bytes'] / 1e9:.1f} GB."
+        f"ok: {prepared.model.name}, {num_parameters:,} parameters; {num_steps:,} steps of {1000 * seconds:.0f} ms, "
+        f"about {duration(seconds * num_steps)} and the evaluations; peak memory {peak / 1e9:.1f} GB."
     )
     return found, sentence
 
 
-def _tell_files(records: Any, console: Console) -> None:
+def _tell_files(records: Sequence[Record], console: Console) -> None:
     """Sizes and modes of the image files, from their headers."""
-    files = [record for record in records if isinstance(record.image, Path)]
+    files = [record.image for record in records if isinstance(record.image, Path)]
     if not files:
         return
     with ThreadPoolExecutor(8) as threads:
@@ -78,9 +83,9 @@ def _tell_files(records: Any, console: Console) -> None:
     console.table(["size and mode", "files"], rows)
 
 
-def _kind(record: Record) -> str:
+def _kind(path: Path) -> str:
     try:
-        width, height, mode = describe(record.image)
+        width, height, mode = describe(path)
     except BadImageError as error:
         return f"unreadable: {error}"
     return f"{width}x{height} {mode}"

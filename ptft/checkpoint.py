@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from ptft.config.base import Config, Names
@@ -72,9 +72,9 @@ class Metadata(Config):
     """Oldest first; the last one is the run that wrote this checkpoint."""
     transfer: tuple[dict[str, str], ...] = ()
     """One entry a tensor, from the report of the transfer this run began with."""
-    progress: dict[str, Any] = {}
+    progress: dict[str, Any] = Field(default_factory=dict)
     """What the loop needs to go on: best score, running means, elapsed time."""
-    environment: dict[str, Any] = {}
+    environment: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,17 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} has checkpoint format {content.get('version')}; this ptft reads {VERSION}. Update ptft."
         )
-    text, tensors, digest = content.get("metadata"), content.get("tensors"), content.get("digest")
-    if not _is_intact(text, tensors, digest):
+    if not _is_intact(content):
         raise CheckpointError(
             f"{path} is damaged: its content does not match its digest. Use another copy or an older checkpoint."
         )
     try:
-        metadata = Metadata.model_validate_json(text)
+        metadata = Metadata.model_validate_json(content["metadata"])
     except ValidationError as error:
-        raise CheckpointError(f"{path} holds metadata that this ptft cannot read: {error.errors()[0]['msg']}") from error
-    return Checkpoint(path, digest, metadata, tensors)
+        raise CheckpointError(
+            f"{path} holds metadata that this ptft cannot read: {error.errors()[0]['msg']}"
+        ) from error
+    return Checkpoint(path, content["digest"], metadata, content["tensors"])
 
 
 def read_weights(path: Path) -> Checkpoint | dict[str, Tensor]:
@@ -183,11 +184,12 @@ def _are_tensors(content: object) -> bool:
     )
 
 
-def _is_intact(text: object, tensors: Any, digest: object) -> bool:
+def _is_intact(content: dict[str, Any]) -> bool:
+    text, tensors = content.get("metadata"), content.get("tensors")
     if not isinstance(text, str) or not _are_tensors(tensors):
         return False
     try:
-        return digest == _digest(text, tensors)
+        return content.get("digest") == _digest(text, content["tensors"])
     except (RuntimeError, TypeError, NotImplementedError):
         return False  # a kind of tensor (sparse, quantized, meta) that ptft never writes
 

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from ptft.session import Session
     from ptft.settings import RunConfig, RunConfigT
 
-_EXIT_CODES = """Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) ·
-6 loss not finite · 7 out of memory · 75 another process holds the run folder · 130 and 143 stopped by SIGINT and
-SIGTERM, state saved, --resume goes on · 1 a bug of ptft."""
+_EXIT_CODES = (
+    "Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) · "
+    "6 loss not finite · 7 out of memory · 75 another process holds the run folder · 130 and 143 stopped by SIGINT "
+    "and SIGTERM, state saved, --resume goes on · 1 a bug of ptft."
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -39,13 +41,15 @@ app = typer.Typer(
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; `ptft init` writes one.")]
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help="A ptft checkpoint.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key, e.g. optim.lr=0.01. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any key, e.g. optim.lr=0.01. Repeatable."),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder of images (or a CSV file) to use instead.")
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder of images (or a CSV file) to use instead."),
 ]
 
 
@@ -71,7 +75,9 @@ def pretrain(
 @app.command()
 def finetune(
     source: Annotated[Path, typer.Option("--from", metavar="CKPT", help="Checkpoint to start from.")],
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --data.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --data.")
+    ] = None,
     data: DataOption = None,
     sets: SetOption = None,
     out: OutOption = None,
@@ -140,10 +146,16 @@ def check(
     """Validate a config, read its data, run one step, estimate time and memory; write nothing."""
     from ptft.settings import FinetuneConfig, PretrainConfig
 
-    settings = _load(FinetuneConfig, config, sets or [], None) if source else _load(PretrainConfig, config, sets or [], None)
-    from ptft.check import check_run
+    if source is None:
+        pretraining = _load(PretrainConfig, config, sets or [], None)
+        from ptft.check import check_pretrain
 
-    found, sentence = check_run(settings, source, _console())
+        found, sentence = check_pretrain(pretraining, _console())
+    else:
+        finetuning = _load(FinetuneConfig, config, sets or [], None)
+        from ptft.check import check_finetune
+
+        found, sentence = check_finetune(finetuning, source, _console())
     _print(json.dumps(found) if as_json else sentence)
 
 
@@ -217,7 +229,7 @@ def main() -> NoReturn:
         sys.exit(128 + signal.SIGPIPE)
     except Exception:
         traceback.print_exc()
-        print("\nThis is a bug of ptft, not yours. Please report it with the lines above.", file=sys.stderr)
+        typer.echo("\nThis is a bug of ptft, not yours. Please report it with the lines above.", err=True)
         sys.exit(1)
     raise AssertionError("a typer app always exits")
 
@@ -230,11 +242,11 @@ def _stop_at_once(signum: int, _frame: FrameType | None) -> None:
 def _complain(error: PtftError) -> None:
     text = str(error)
     prefix = "" if isinstance(error, ConfigError) else "ptft: "
-    print(prefix + text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    typer.echo(prefix + text.encode("utf-8", "backslashreplace").decode(), err=True)
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    typer.echo(text)
 
 
 def _console() -> "Console":

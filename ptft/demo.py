@@ -36,7 +36,10 @@ def target_config(seed: int, lr: float) -> dict[str, Any]:
     return {
         "seed": seed,
         "data": EmbeddedFashionMnist(
-            name="fashion-mnist-10k", classes=TARGET_CLASSES, labels_per_class=LABELS_PER_CLASS, validation=0.0
+            name="fashion-mnist-10k",
+            classes=TARGET_CLASSES,
+            labels_per_class=LABELS_PER_CLASS,
+            validation=0.0,
         ),
         "augment": AUGMENT,
         "optim": Sgd(lr=lr),
@@ -83,7 +86,7 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
 
 
 def _pretrain(folder: Path, config: PretrainConfig) -> dict[str, Any]:
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         return run_in_folder(
             RunFolder(folder), config, pretrain, resume=True, console=Console(nowhere), command="ptft demo"
         )
@@ -95,7 +98,7 @@ def _random(out: Path, seed: int) -> dict[str, Any]:
 
 def _finetune(out: Path, seed: int, source: Path) -> dict[str, Any]:
     config = FinetuneConfig(**target_config(seed, lr=0.02))
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         return run_in_folder(
             RunFolder(out / f"pretrained-{seed}"),
             config,
@@ -116,7 +119,12 @@ def _tell(
 ) -> None:
     rows = [
         ["random weights", _percent(_mean(random_arm)), _percent(min(random_arm)), _percent(max(random_arm))],
-        ["pretrained weights", _percent(_mean(pretrained_arm)), _percent(min(pretrained_arm)), _percent(max(pretrained_arm))],
+        [
+            "pretrained weights",
+            _percent(_mean(pretrained_arm)),
+            _percent(min(pretrained_arm)),
+            _percent(max(pretrained_arm)),
+        ],
     ]
     console.say()
     console.table(["start", "mean accuracy", "lowest", "highest"], rows)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
 from pydantic import TypeAdapter
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
-from ptft.data.records import Record
+from ptft.data.records import Part, Record
 from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.splits import split
@@ -55,7 +54,8 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     found = checkpoint.read(path)
     classes = found.metadata.classes
     records, config, where = _test_records(found, data)
-    if strangers := sorted({record.label for record in records if record.label not in classes} - {None}):
+    labels = {record.label for record in records if record.label is not None}
+    if strangers := sorted(labels - set(classes)):
         raise DataError(
             f"{where}: the checkpoint does not know class {', '.join(map(repr, strangers))}. "
             f"It knows {', '.join(map(repr, classes))}."
@@ -67,7 +67,12 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     scores = evaluate(load_classifier(found).to(device), examples, format_of(found), len(classes), device)
     console.say(f"{path} on {where}:")
     print_scores(console, scores, classes)
-    result = {"checkpoint": str(path), "digest": found.digest, "data": where, **describe_scores(scores, classes)}
+    result = {
+        "checkpoint": str(path),
+        "digest": found.digest,
+        "data": where,
+        **describe_scores(scores, classes),
+    }
     return result, scores.sentence()
 
 
@@ -77,7 +82,7 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
     if data is None:
         source = own.open()
         _, parts = split(source, own, seed=found.metadata.config["seed"])
-        part = "test" if parts["test"] else "validation"
+        part: Part = "test" if parts["test"] else "validation"
         if not parts[part]:
             raise DataError(f"{source.origin} has neither test nor validation images. Give --data.")
         return parts[part], own, f"the {part} images of {source.origin}"
@@ -91,9 +96,7 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
     return tests or source.records, table, source.origin
 
 
-def predict_paths(
-    path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console
-) -> int:
+def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:
     """Writes a row for each image: path, label, probability.
 
     Args:
@@ -129,13 +132,14 @@ def predict_paths(
         for rows, logits in logits_of(classifier, readable, format_of_images, device):
             probabilities, ranked = logits.softmax(dim=1).topk(min(top, len(classes)))
             for row, shares, best in zip(rows.tolist(), probabilities.tolist(), ranked.tolist(), strict=True):
-                write(readable.names[row], [(classes[index], share) for index, share in zip(best, shares, strict=True)])
+                write(
+                    readable.names[row],
+                    [(classes[index], share) for index, share in zip(best, shares, strict=True)],
+                )
     return num_bad
 
 
-def _readable(
-    records: Sequence[Record], config: DataConfig, format_: Format
-) -> tuple[Examples | None, Sequence[str]]:
+def _readable(records: Sequence[Record], config: DataConfig, format_: Format) -> tuple[Examples | None, Sequence[str]]:
     try:
         examples, bad = prepare_part(records, (), config, format_)
     except DataError as error:

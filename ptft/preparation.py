@@ -141,9 +141,7 @@ def _read_task(
     check_stop: Callable[[], None],
 ) -> Task:
     source = config.data.open()
-    task = prepare(
-        source, config.data, seed=config.seed, in_channels=in_channels, known=known, check_stop=check_stop
-    )
+    task = prepare(source, config.data, seed=config.seed, in_channels=in_channels, known=known, check_stop=check_stop)
     if saved and saved.metadata.lineage[-1].data.fingerprint != task.fingerprint:
         raise DataError(f"{task.origin} changed since this run began. Restore it, or start a new run with --out.")
     console.say("\n".join(describe_task(task)))
@@ -186,13 +184,16 @@ def _assemble(
         scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
     )
     batches = _batches(config, task, device)
-    return Prepared(
-        command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors
-    )
+    return Prepared(command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors)
 
 
 def _decide(
-    config: RunConfig, task: Task, classifier: Classifier, device: torch.device, frozen: bool, console: Console
+    config: RunConfig,
+    task: Task,
+    classifier: Classifier,
+    device: torch.device,
+    frozen: bool,
+    console: Console,
 ) -> tuple[RunConfig, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, format_ = config.train, task.format

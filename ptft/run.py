@@ -98,9 +98,7 @@ def _scorer(
 
     def score(classifier: Classifier, part: Part) -> Scores:
         examples = task.parts[part]
-        return evaluate(
-            classifier, examples, task.format, len(task.classes), prepared.device, precision, check_stop
-        )
+        return evaluate(classifier, examples, task.format, len(task.classes), prepared.device, precision, check_stop)
 
     return score
 

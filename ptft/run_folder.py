@@ -104,7 +104,11 @@ class RunFolder:
             more: `exit_code` and `reason` when the run has ended, `checkpoint` when it is done.
         """
         status = {"state": state, "step": step, "num_steps": num_steps, **more}
-        status |= {"pid": os.getpid(), "host": socket.gethostname(), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        status |= {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
         write_text_durably(self.status, json.dumps(status) + "\n")
 
     def write_end(self, state: RunStatus, exit_code: int, reason: str) -> None:
@@ -113,9 +117,7 @@ class RunFolder:
             before = json.loads(self.status.read_text())
         except (OSError, ValueError):
             before = {}
-        self.write_status(
-            state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason
-        )
+        self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)
 
     def saved_paths(self) -> list[Path]:
         """Checkpoints to resume from, newest first."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
-from ptft.errors import PtftError, StorageError, StoppedError, UsageError
+from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
-from ptft.run_folder import RunFolder
+from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfig, RunConfigT
 from ptft.stop import Stop, stop_on_signals
 
@@ -78,7 +78,7 @@ def _end_recorded(folder: RunFolder, console: Console) -> Iterator[None]:
             yield
     except PtftError as error:
         console.note(str(error))
-        state = "stopped" if isinstance(error, StoppedError) else "failed"
+        state: RunStatus = "stopped" if isinstance(error, StoppedError) else "failed"
         with suppress(StorageError):  # the disk may be what failed
             folder.write_end(state, error.exit_code, str(error))
         raise

@@ -67,9 +67,7 @@ def resized_crop(images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
     rows = _spread(top, height, size)
     columns = _spread(left, width, size)
     columns = torch.where(flipped[:, None], columns.flip(1), columns)
-    grid = torch.stack(
-        (columns[:, None, :].expand(-1, size, -1), rows[:, :, None].expand(-1, -1, size)), dim=3
-    )
+    grid = torch.stack((columns[:, None, :].expand(-1, size, -1), rows[:, :, None].expand(-1, -1, size)), dim=3)
     crops = F.grid_sample(images.to(torch.float32), grid, padding_mode="border", align_corners=False)
     # The four weights of a pixel may sum to a little more than 1 in float32.
     return crops.clamp_(0, 255)
@@ -109,6 +107,4 @@ def affine(images: Tensor, matrices: Tensor) -> Tensor:
         + matrices[:, None, None, :, 1] * steps[None, :, None, None]
         + matrices[:, None, None, :, 2]
     )
-    return F.grid_sample(
-        images.to(torch.float32), grid * (2 / size), padding_mode="zeros", align_corners=False
-    )
+    return F.grid_sample(images.to(torch.float32), grid * (2 / size), padding_mode="zeros", align_corners=False)

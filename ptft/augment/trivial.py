@@ -108,9 +108,7 @@ def _histogram_op(kind: Op, images: Tensor) -> Tensor:
     # Imported here: it takes seconds, and every other augmentation does without.
     from torchvision.transforms.v2 import functional
 
-    result: Tensor = (
-        functional.autocontrast(images) if kind is Op.AUTOCONTRAST else functional.equalize(images)
-    )
+    result: Tensor = functional.autocontrast(images) if kind is Op.AUTOCONTRAST else functional.equalize(images)
     return result
 
 

@@ -92,9 +92,7 @@ def parse(text: str, source: str) -> Document:
     reader = _Reader(source)
     value = reader.read(text)
     if value is None and not reader.faults:
-        raise ConfigError(
-            source, [Fault(1, "", "the config is empty. `ptft init` writes one to start from.")]
-        )
+        raise ConfigError(source, [Fault(1, "", "the config is empty. `ptft init` writes one to start from.")])
     if not isinstance(value, dict):
         fault = Fault(1, "", "expected keys and values such as `seed: 0` at the top of the config.")
         raise ConfigError(source, [*reader.faults, fault])
@@ -216,9 +214,7 @@ class _Reader:
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             name = printable(event.anchor)
             if isinstance(event, yaml.AliasEvent):
-                self._fault(
-                    _line(event), path, f"aliases (*{name}) are not supported. Write the value again."
-                )
+                self._fault(_line(event), path, f"aliases (*{name}) are not supported. Write the value again.")
             else:
                 self._fault(_line(event), path, f"anchors (&{name}) are not supported. Remove it.")
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:

@@ -24,9 +24,7 @@ class Duration(Config):
     def _check_one_unit(self) -> Self:
         given = [unit for unit in _UNITS if getattr(self, unit) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"expected one of epochs, steps or examples, got {' and '.join(given) or 'none'}."
-            )
+            raise ValueError(f"expected one of epochs, steps or examples, got {' and '.join(given) or 'none'}.")
         return self
 
     @model_serializer(mode="wrap")

@@ -158,9 +158,7 @@ def _not_finite(spot: Spot, error: ErrorDetails) -> str:
 
 def _wrong_type(spot: Spot, error: ErrorDetails) -> str:
     value, expected = error["input"], describe(spot.annotation)
-    start = (
-        f"expected {expected}, got {shown(value)}." if expected else f"{shown(value)} cannot be used here."
-    )
+    start = f"expected {expected}, got {shown(value)}." if expected else f"{shown(value)} cannot be used here."
     if str in alternatives(spot.annotation) and isinstance(value, bool | int | float):
         return f"{start} Put it in quotes."
     choices = list(map(word, literals(spot.annotation)))

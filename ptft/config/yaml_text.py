@@ -57,7 +57,5 @@ def to_yaml(value: Any) -> str:
 
 def one_line(value: Any) -> str:
     """The same as `to_yaml`, on one line: what stands after `key: `."""
-    text: str = yaml.dump(
-        [value], Dumper=_FlowWriter, default_flow_style=True, allow_unicode=True, width=sys.maxsize
-    )
+    text: str = yaml.dump([value], Dumper=_FlowWriter, default_flow_style=True, allow_unicode=True, width=sys.maxsize)
     return text.strip()[1:-1]

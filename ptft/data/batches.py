@@ -95,7 +95,12 @@ class Batches:
     """
 
     def __init__(
-        self, examples: Examples, format_: Format, order: Order, augmentation: Augmentation, device: torch.device
+        self,
+        examples: Examples,
+        format_: Format,
+        order: Order,
+        augmentation: Augmentation,
+        device: torch.device,
     ) -> None:
         self._examples = examples
         self._format = format_

@@ -248,9 +248,7 @@ def _fit(image: Image.Image, size: int | None) -> Image.Image:
 def _from_array(pixels: np.ndarray, size: int | None, channels: int | None, max_pixels: int) -> np.ndarray:
     is_grey, is_rgb = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
     if pixels.dtype != np.uint8 or not (is_grey or is_rgb):
-        raise BadImageError(
-            f"pixels are {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W) or (H, W, 3)"
-        )
+        raise BadImageError(f"pixels are {pixels.dtype} of shape {pixels.shape}, expected uint8 (H, W) or (H, W, 3)")
     height, width = pixels.shape[:2]
     _check_pixels((width, height), max_pixels)
     if channels in (None, 1 if is_grey else 3) and size in (None, height) and size in (None, width):

@@ -79,9 +79,7 @@ def _rank(name: str, key: tuple[str, ...]) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def _hold_out(
-    records: Sequence[Record], fraction: float, key: tuple[str, ...]
-) -> tuple[list[Record], list[Record]]:
+def _hold_out(records: Sequence[Record], fraction: float, key: tuple[str, ...]) -> tuple[list[Record], list[Record]]:
     """Splits off `fraction` of each class (rounded; at least one image of a class stays behind)."""
     held: set[int] = set()
     for members in _by_class(records, key).values():

@@ -158,7 +158,7 @@ def _divide(
 
 def _labels(records: Sequence[Record], classes: Sequence[str]) -> Tensor:
     index = {name: position for position, name in enumerate(classes)}
-    return torch.tensor([index[record.label] if record.label in index else -1 for record in records])
+    return torch.tensor([-1 if record.label is None else index.get(record.label, -1) for record in records])
 
 
 def _counts(parts: Mapping[Part, Examples], num_classes: int) -> list[int]:

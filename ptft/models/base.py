@@ -15,8 +15,9 @@ SMALLEST_IMAGE = 8
 
 
 class ModelConfig(Config):
-    """Base of the components in `ptft.models.Model`; each adds a literal `name`."""
+    """Base of the components in `ptft.models.Model`; each narrows `name` to the literals it answers to."""
 
+    name: str
     in_channels: Annotated[int, Field(ge=1)] | None = None
     """Channels of the images; default: as many as the data has."""
 

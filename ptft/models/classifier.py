@@ -16,9 +16,7 @@ class Classifier(nn.Module):
         dropout: probability of zeroing a feature before the head while training, in [0, 1).
     """
 
-    def __init__(
-        self, backbone: nn.Module, head: nn.Linear, *, in_channels: int, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Linear, *, in_channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

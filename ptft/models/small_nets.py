@@ -94,9 +94,7 @@ class SmallResnetBackbone(nn.Module):
         return F.adaptive_max_pool2d(maps, 1).flatten(1)
 
 
-def with_head(
-    backbone: SmallCnnBackbone | SmallResnetBackbone, num_classes: int, dropout: float
-) -> Classifier:
+def with_head(backbone: SmallCnnBackbone | SmallResnetBackbone, num_classes: int, dropout: float) -> Classifier:
     """Puts a linear head, initialised as torch does by default, on a backbone."""
     head = nn.Linear(backbone.feature_dim, num_classes)
     return Classifier(backbone, head, in_channels=backbone.in_channels, dropout=dropout)

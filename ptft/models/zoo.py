@@ -106,6 +106,4 @@ class TorchvisionCnn(ModelConfig):
         """
         from ptft.models.zoo_nets import build_torchvision
 
-        return build_torchvision(
-            self.name, num_classes, in_channels, small_stem=self.small_stem, dropout=self.dropout
-        )
+        return build_torchvision(self.name, num_classes, in_channels, small_stem=self.small_stem, dropout=self.dropout)

@@ -6,9 +6,7 @@ from typing import Literal
 
 from ptft.models.base import SMALLEST_IMAGE
 
-StemInit = Literal[
-    "fan_out", "fan_in", "fan_in_uniform", "normal_0.01", "normal_0.02", "normal_0.1", "default"
-]
+StemInit = Literal["fan_out", "fan_in", "fan_in_uniform", "normal_0.01", "normal_0.02", "normal_0.1", "default"]
 """How torchvision draws the first convolution: He et al. 2015, truncated normal by std, torch's default."""
 
 

@@ -74,9 +74,7 @@ def _fit_stem(net: nn.Module, family: Family, in_channels: int, small_stem: bool
         kernel_size, stride, padding = stem.kernel_size, stem.stride, stem.padding
         if stem.pool:
             net.set_submodule(stem.pool, nn.Identity())
-    fitted = nn.Conv2d(
-        in_channels, conv.out_channels, kernel_size, stride, padding, bias=conv.bias is not None
-    )
+    fitted = nn.Conv2d(in_channels, conv.out_channels, kernel_size, stride, padding, bias=conv.bias is not None)
     if fitted.weight.shape == conv.weight.shape:
         fitted.weight, fitted.bias = conv.weight, conv.bias
     else:

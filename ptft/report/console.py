@@ -40,7 +40,7 @@ class Console:
         if self._bar is not None:
             self._bar.write(text)
         else:
-            print(_printable(text, self._stream), file=self._stream, flush=True)
+            write_line(self._stream, text)
         self.note(text)
 
     def note(self, text: str) -> None:
@@ -108,7 +108,7 @@ class Bar:
         """Plain lines above the bar."""
         if self._tqdm is not None:
             self._tqdm.clear()
-        print(_printable(text, self._stream), file=self._stream, flush=True)
+        write_line(self._stream, text)
         if self._tqdm is not None:
             self._tqdm.refresh()
 
@@ -142,7 +142,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _printable(text: str, stream: TextIO) -> str:
-    """Text that the stream's encoding can carry: odd file names must not end a run."""
+def write_line(stream: TextIO, text: str) -> None:
+    """Writes and flushes text, escaping what the stream's encoding cannot carry: odd names must not end a run."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()

@@ -32,7 +32,7 @@ class Journal:
         write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         with storage_errors(self._path, "write"):
             self._file = self._path.open("a", encoding="utf-8")
-            self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+            self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
 
     def train(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
         """Mean training loss since the last line."""
@@ -52,12 +52,12 @@ class Journal:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             for key, value in numbers.items():
-                self._events.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+                self._events.add_scalar(key, value, step)
 
     def close(self) -> None:
         """Closes both files."""
         self._file.close()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import io
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ptft.data.records import Part
 from ptft.report.console import duration
 from ptft.report.journal import read_metrics
 from ptft.report.summary import Summary
@@ -24,7 +25,7 @@ def write_page(folder: RunFolder, summary: Summary) -> None:
     from jinja2 import Environment
 
     template = Environment(autoescape=True).from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
-    part = "test" if "test" in summary.scores else "validation"
+    part: Part = "test" if "test" in summary.scores else "validation"
     scores = summary.scores.get(part)
     metadata = summary.checkpoint.metadata
     page = template.render(

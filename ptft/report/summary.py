@@ -94,7 +94,9 @@ def print_scores(console: Console, scores: Scores, classes: Sequence[str]) -> No
     console.table(["class", "n", "precision", "recall"], rows)
     if len(classes) <= 20:
         columns = ["true \\ predicted", *(_short(name) for name in classes)]
-        cells = [[name, *(str(cell) for cell in row)] for name, row in zip(classes, scores.confusion.tolist(), strict=True)]
+        cells = [
+            [name, *(str(cell) for cell in row)] for name, row in zip(classes, scores.confusion.tolist(), strict=True)
+        ]
         console.table(columns, cells)
 
 

@@ -61,9 +61,7 @@ def calibrate(
         return Choice(precisions[0], formats[0], float("nan")), ""
     size = min(shape[0], max(4, _MAX_ELEMENTS // (shape[1] * shape[2] * shape[3])))
     images = torch.randn(size, *shape[1:], device=device)
-    choices = [
-        Choice(p, f, _time(classifier, images, device, p, f)) for p in precisions for f in formats
-    ]
+    choices = [Choice(p, f, _time(classifier, images, device, p, f)) for p in precisions for f in formats]
     fastest = {p: min((c for c in choices if c.precision == p), key=lambda c: c.seconds) for p in precisions}
     best = fastest[precisions[0]]
     if precision == "auto" and fastest["bf16"].seconds < _WORTHWHILE * fastest["fp32"].seconds:
@@ -73,7 +71,11 @@ def calibrate(
 
 
 def _time(
-    classifier: Classifier, images: torch.Tensor, device: torch.device, precision: Precision, format_: MemoryFormat
+    classifier: Classifier,
+    images: torch.Tensor,
+    device: torch.device,
+    precision: Precision,
+    format_: MemoryFormat,
 ) -> float:
     """Shortest of several timed passes, in seconds, after one that is not counted."""
     memory_format = TORCH_FORMATS[format_]
@@ -84,7 +86,7 @@ def _time(
         start = time.perf_counter()
         with autocast(device, precision):
             logits = model(images.contiguous(memory_format=memory_format))
-        functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        functional.cross_entropy(logits.float(), labels).backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if passes:

@@ -16,7 +16,6 @@ from ptft.train.schedule import Schedule
 from ptft.train.state import Progress, State
 from ptft.train.step import Stepper
 
-
 _Step = tuple[int, float, Tensor, Tensor]
 """A completed step whose numbers are still on the device: its count, lr, loss and gradient norm."""
 
@@ -169,9 +168,7 @@ def _not_finite(progress: Progress, step: int, lr: float, what: str) -> NotFinit
     )
 
 
-def _evaluate(
-    state: State, evaluate: Callable[[Classifier], Scores], journal: Journal, saver: Saver
-) -> None:
+def _evaluate(state: State, evaluate: Callable[[Classifier], Scores], journal: Journal, saver: Saver) -> None:
     progress = state.progress
     if progress.evaluated_step == progress.step:
         return

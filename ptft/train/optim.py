@@ -29,9 +29,7 @@ class Sgd(Config):
         from torch.optim import SGD
 
         nesterov = self.nesterov and self.momentum > 0
-        return SGD(
-            decay_groups(model, self.weight_decay), lr=self.lr, momentum=self.momentum, nesterov=nesterov
-        )
+        return SGD(decay_groups(model, self.weight_decay), lr=self.lr, momentum=self.momentum, nesterov=nesterov)
 
 
 class AdamW(Config):

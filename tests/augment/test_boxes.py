@@ -72,9 +72,7 @@ def test_erase_paints_each_box_in_the_mean_colour_and_leaves_the_rest(make_image
     expected = images.clone()
     for image, (top, left, height, width) in zip(expected, boxes.tolist(), strict=True):
         mean = image.double().mean(dim=(1, 2), keepdim=True)
-        image[:, top : top + height, left : left + width] = (
-            mean.round() if dtype == torch.uint8 else mean
-        ).to(dtype)
+        image[:, top : top + height, left : left + width] = (mean.round() if dtype == torch.uint8 else mean).to(dtype)
     assert torch.equal(erase(images, boxes, ALL), expected)
     assert torch.equal(erase(images, boxes, ~ALL), images)
 

@@ -70,9 +70,7 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_a_batch(
 
 
 @every_config
-def test_the_same_draws_give_the_same_images_in_any_order_of_the_batch(
-    config: Config, make_images, make_draws
-) -> None:
+def test_the_same_draws_give_the_same_images_in_any_order_of_the_batch(config: Config, make_images, make_draws) -> None:
     images, indices, augmentation = make_images(BATCH), torch.arange(BATCH), config.build(28)
     order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(1))
     first = augmentation(images, make_draws(indices))

@@ -11,9 +11,7 @@ from ptft.augment.geometry import Padding, affine, resized_crop, shift_crop
 NEVER = torch.zeros(6, dtype=torch.bool)
 MIXED = torch.tensor([True, False, True, False, False, True])
 SHIFTS = torch.tensor([[0, 0], [4, -4], [-3, 2], [1, 0], [-4, -4], [0, 3]])
-BOXES = torch.tensor(
-    [[0, 0, 28, 28], [3, 5, 17, 11], [0, 20, 28, 8], [27, 27, 1, 1], [10, 0, 1, 28], [2, 1, 26, 27]]
-)
+BOXES = torch.tensor([[0, 0, 28, 28], [3, 5, 17, 11], [0, 20, 28, 8], [27, 27, 1, 1], [10, 0, 1, 28], [2, 1, 26, 27]])
 
 
 def naive_shift_crop(images: Tensor, shifts: Tensor, flipped: Tensor, padding: Padding) -> Tensor:

@@ -27,9 +27,7 @@ def faults_of(text: str) -> list[Fault]:
 
 
 def test_values_and_lines_are_read() -> None:
-    document = parse(
-        "seed: 1\ndata:\n  classes: [no, 012,\n    on]\n  root: '5'\n\ntrain: {lr: 1e-3}\n", "run.yaml"
-    )
+    document = parse("seed: 1\ndata:\n  classes: [no, 012,\n    on]\n  root: '5'\n\ntrain: {lr: 1e-3}\n", "run.yaml")
     assert document.data == {
         "seed": 1,
         "data": {"classes": ["no", "012", "on"], "root": "5"},
@@ -139,9 +137,7 @@ def test_text_that_is_no_config_has_one_fault(text: str, line: int, key: str, me
 
 
 def test_several_faults_are_found_at_once() -> None:
-    assert [
-        (fault.line, fault.key) for fault in faults_of("a: 1\na: 2\nb: !t 1\nc: {d: .inf, d: 2}\ne: *x\n")
-    ] == [
+    assert [(fault.line, fault.key) for fault in faults_of("a: 1\na: 2\nb: !t 1\nc: {d: .inf, d: 2}\ne: *x\n")] == [
         (2, "a"),
         (3, "b"),
         (4, "c.d"),

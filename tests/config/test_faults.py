@@ -130,14 +130,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def test_example_of_the_design_word_for_word(write: Write) -> None:
-    text = (
-        "data: {name: fashion-mnist-10k}\ntrain:\n  batchsize: 3\n  epochs: ten\nmodel:\n  name: resnet17\n"
-    )
+    text = "data: {name: fashion-mnist-10k}\ntrain:\n  batchsize: 3\n  epochs: ten\nmodel:\n  name: resnet17\n"
     assert report(write(text)) == [
         "run.yaml:3: train.batchsize: unknown key. Did you mean train.batch_size?",
         "run.yaml:4: train.epochs: expected a whole number, got 'ten'. Write for example 10.",
-        "run.yaml:6: model.name: 'resnet17' is not a model. Did you mean resnet18? "
-        "`ptft list models` shows all.",
+        "run.yaml:6: model.name: 'resnet17' is not a model. Did you mean resnet18? `ptft list models` shows all.",
         "3 faults in run.yaml; nothing was run.",
     ]
 
@@ -360,10 +357,7 @@ def test_missing_key_has_the_line_of_its_section(write: Write) -> None:
         "run.yaml:3: data.root: missing. Write for example images.",
         "1 fault in run.yaml; nothing was run.",
     ]
-    assert (
-        report(write("\nseed: 1\n"))[0]
-        == "run.yaml:1: data: missing. Write for example {name: fashion-mnist-10k}."
-    )
+    assert report(write("\nseed: 1\n"))[0] == "run.yaml:1: data: missing. Write for example {name: fashion-mnist-10k}."
 
 
 def test_missing_key_without_a_file_has_no_line() -> None:
@@ -375,9 +369,7 @@ def test_missing_key_without_a_file_has_no_line() -> None:
 
 def test_faults_of_text_values_and_overrides_come_together(write: Write) -> None:
     path = write("seed: x\nseed: 2\noptim: {lr: .inf}\ntrain:\n  epochs: 0\ndata: {name: folder, root: a}\n")
-    assert report(
-        path, "train.lr=abc", "train.batch_size=0", "seed.a=1", "out", "=1", "a..b=1", "label=[x"
-    ) == [
+    assert report(path, "train.lr=abc", "train.batch_size=0", "seed.a=1", "out", "=1", "a..b=1", "label=[x") == [
         "--set out: expected key=value, for example train.lr=0.1.",
         "--set =1: the key before = is empty or has an empty part.",
         "--set a..b=1: the key before = is empty or has an empty part.",
@@ -395,17 +387,13 @@ def test_faults_of_text_values_and_overrides_come_together(write: Write) -> None
 
 def test_fault_inside_an_override_is_placed_there(write: Write) -> None:
     path = write("data: {name: fashion-mnist-10k}\nmodel:\n  name: resnet18\n  in_channels: 0\n")
-    assert report(path, "model={name: resnet50, in_channels: 9}", "optim.momentum=2", "train.warmup.steps=x")[
-        :-1
-    ] == [
+    assert report(path, "model={name: resnet50, in_channels: 9}", "optim.momentum=2", "train.warmup.steps=x")[:-1] == [
         "--set model={name: resnet50, in_channels: 9}: model.in_channels: must be at most 4, got 9.",
         "--set optim.momentum=2: optim.momentum: must be less than 1, got 2.",
-        "--set train.warmup.steps=x: train.warmup.steps: expected a whole number, got 'x'. "
-        "Write for example 1000.",
+        "--set train.warmup.steps=x: train.warmup.steps: expected a whole number, got 'x'. Write for example 1000.",
     ]
     assert (
-        report(None, "data.name=folder")[0]
-        == "--set data.name=folder: data.root: missing. Write for example images."
+        report(None, "data.name=folder")[0] == "--set data.name=folder: data.root: missing. Write for example images."
     )
 
 

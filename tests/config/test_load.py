@@ -313,8 +313,6 @@ def test_schema_is_strict_and_carries_the_docstrings() -> None:
 
 
 def test_config_package_knows_nothing_of_torch() -> None:
-    program = (
-        "import sys, ptft.config.load; print([name for name in ('torch', 'numpy') if name in sys.modules])"
-    )
+    program = "import sys, ptft.config.load; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -191,24 +191,18 @@ class TestOrientation:
 
 class TestSize:
     def test_image_of_that_size_is_unchanged(self, tmp_path: Path) -> None:
-        assert np.array_equal(
-            pixels(saved(tmp_path, Image.fromarray(noise(8, 8)), "a.png"), size=8), noise(8, 8)
-        )
+        assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(noise(8, 8)), "a.png"), size=8), noise(8, 8))
 
     def test_centre_is_cropped(self, tmp_path: Path) -> None:
         array = noise(8, 14)
-        assert np.array_equal(
-            pixels(saved(tmp_path, Image.fromarray(array), "a.png"), size=8), array[:, 3:11]
-        )
+        assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(array), "a.png"), size=8), array[:, 3:11])
         tall = array.transpose(1, 0, 2).copy()
         assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(tall), "b.png"), size=8), tall[3:11])
 
     def test_halving_averages_like_pillow(self, tmp_path: Path) -> None:
         array = noise(16, 16)
         expected = Image.fromarray(array).resize((8, 8), Image.Resampling.BILINEAR)
-        assert np.array_equal(
-            pixels(saved(tmp_path, Image.fromarray(array), "a.png"), size=8), np.asarray(expected)
-        )
+        assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(array), "a.png"), size=8), np.asarray(expected))
 
     def test_small_images_are_enlarged(self, tmp_path: Path) -> None:
         path = saved(tmp_path, Image.fromarray(ramp(2, 3)), "a.png")
@@ -249,9 +243,7 @@ class TestOtherInputs:
 
     def test_opener_gives_the_pixels_of_the_file(self, tmp_path: Path) -> None:
         path = saved(tmp_path, Image.fromarray(noise(9, 9)), "a.png")
-        assert np.array_equal(
-            decode(lambda: Image.open(path), size=None, channels=None, max_pixels=99), noise(9, 9)
-        )
+        assert np.array_equal(decode(lambda: Image.open(path), size=None, channels=None, max_pixels=99), noise(9, 9))
 
     def test_opener_that_fails_is_a_bad_image(self) -> None:
         def broken() -> Image.Image:
@@ -267,9 +259,7 @@ class TestOtherInputs:
         with pytest.raises(MemoryError):
             decode(hungry, size=None, channels=None, max_pixels=99)
 
-    @pytest.mark.parametrize(
-        "array", [np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(3, np.uint8)]
-    )
+    @pytest.mark.parametrize("array", [np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(3, np.uint8)])
     def test_other_arrays_are_refused(self, array: np.ndarray) -> None:
         with pytest.raises(BadImageError, match=r"^pixels are .*, expected uint8 \(H, W\) or \(H, W, 3\)$"):
             pixels(array)
@@ -280,12 +270,7 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0"))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

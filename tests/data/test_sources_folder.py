@@ -66,9 +66,7 @@ class TestLayouts:
         assert names(tmp_path) == ["a/deep/er/1.png", "a/z.png", "b/1.png"]
 
     def test_debris_is_ignored(self, tmp_path: Path) -> None:
-        put(
-            tmp_path, "a/1.png", "b/1.png", "__MACOSX/a/1.png", ".cache/a/1.png", "a/.ipynb_checkpoints/1.png"
-        )
+        put(tmp_path, "a/1.png", "b/1.png", "__MACOSX/a/1.png", ".cache/a/1.png", "a/.ipynb_checkpoints/1.png")
         put(tmp_path, "a/._1.png", "a/__MACOSX/2.png", "stray.png")
         for name in ("a/Thumbs.db", "a/notes.txt", "a/png", "a/.png"):
             (tmp_path / name).write_text("x")
@@ -107,9 +105,7 @@ class TestLinks:
     def test_link_to_nothing_is_an_error(self, tmp_path: Path) -> None:
         put(tmp_path, "a/1.png", "b/1.png")
         (tmp_path / "a/2.png").symlink_to("gone.png")
-        with pytest.raises(
-            DataError, match=r"a: 1 link leads to a file that does not exist: 2\.png\. Restore"
-        ):
+        with pytest.raises(DataError, match=r"a: 1 link leads to a file that does not exist: 2\.png\. Restore"):
             names(tmp_path)
 
 
@@ -197,9 +193,7 @@ class TestMistakes:
         with pytest.raises(DataError, match=rf"^{re.escape(str(tmp_path))}/no: no such folder\.$"):
             names(tmp_path / "no")
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(
-            DataError, match=rf"^no: no such folder \(looked in {re.escape(str(tmp_path))}\)\.$"
-        ):
+        with pytest.raises(DataError, match=rf"^no: no such folder \(looked in {re.escape(str(tmp_path))}\)\.$"):
             names(Path("no"))
 
     @pytest.mark.parametrize("root", ["~no-such-user-here/x", "x" * 5000])
@@ -249,7 +243,5 @@ class TestOpenParts:
 
     def test_training_images_are_never_taken_for_the_test(self, tmp_path: Path) -> None:
         put(tmp_path, "train/a/1.png")
-        with pytest.raises(
-            DataError, match=r"has train but no test or val folder\. Name the folder .*/train\.$"
-        ):
+        with pytest.raises(DataError, match=r"has train but no test or val folder\. Name the folder .*/train\.$"):
             open_parts(str(tmp_path))

@@ -69,9 +69,7 @@ class TestRegistry:
         with pytest.raises(ValidationError, match=re.escape(sentence)):
             Folder.model_validate({"name": "folder", "root": "d", key: value})
 
-    @pytest.mark.parametrize(
-        ("key", "value"), [("validation", 0), ("image_size", 2048), ("classes", ["b", "a"])]
-    )
+    @pytest.mark.parametrize(("key", "value"), [("validation", 0), ("image_size", 2048), ("classes", ["b", "a"])])
     def test_values_at_the_edge_are_accepted(self, key: str, value: object) -> None:
         Folder.model_validate({"name": "folder", "root": "d", key: value})
 
@@ -134,7 +132,5 @@ class TestIdx:
     def test_different_numbers_of_images_and_labels(self, tmp_path: Path) -> None:
         (tmp_path / "images").write_bytes(idx(IMAGES))
         (tmp_path / "labels").write_bytes(idx(np.zeros(3, np.uint8)))
-        with pytest.raises(
-            DataError, match=r"images holds 2 images but .*labels 3 labels\. They belong to different"
-        ):
+        with pytest.raises(DataError, match=r"images holds 2 images but .*labels 3 labels\. They belong to different"):
             read_pair(tmp_path / "images", tmp_path / "labels")

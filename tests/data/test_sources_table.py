@@ -89,9 +89,7 @@ class TestOutsideRoot:
         (root / "folder").symlink_to("..")
         (root / "inside.png").symlink_to("sub/d.png")
         paths = (f"{root}/a.png", "../outside.png", "link.png", "folder/outside.png", "inside.png")
-        return "path,label\n" + "".join(
-            f"{path},{'cat' if n % 2 else 'dog'}\n" for n, path in enumerate(paths)
-        )
+        return "path,label\n" + "".join(f"{path},{'cat' if n % 2 else 'dog'}\n" for n, path in enumerate(paths))
 
     def test_is_refused(self, root: Path, content: str) -> None:
         with pytest.raises(DataError) as caught:
@@ -203,9 +201,7 @@ class TestMistakes:
             read(root, content)
 
     def test_missing_table(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            DataError, match=rf"^{re.escape(str(tmp_path))}/no\.csv: cannot be read: no such file"
-        ):
+        with pytest.raises(DataError, match=rf"^{re.escape(str(tmp_path))}/no\.csv: cannot be read: no such file"):
             Csv(path=str(tmp_path / "no.csv")).open()
 
     def test_missing_root(self, root: Path) -> None:

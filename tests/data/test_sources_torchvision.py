@@ -80,9 +80,7 @@ class TestTable:
     def test_config_is_checked_without_importing_torch(self) -> None:
         code = "import sys, ptft.data.sources as s; s.Torchvision(dataset='DTD', root='.'); "
         code += "print('torch' in sys.modules)"
-        output = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
+        output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert output == "False\n"
 
 
@@ -178,9 +176,7 @@ def put_mnist(folder: Path, *, zipped: bool = False, num_train: int = 4, num_tes
 class TestMnistFiles:
     @pytest.mark.parametrize("folder", ["", "raw", "FashionMNIST/raw"])
     @pytest.mark.parametrize("zipped", [False, True])
-    def test_four_files_are_found_where_users_put_them(
-        self, tmp_path: Path, folder: str, zipped: bool
-    ) -> None:
+    def test_four_files_are_found_where_users_put_them(self, tmp_path: Path, folder: str, zipped: bool) -> None:
         put_mnist(tmp_path / folder, zipped=zipped)
         found = source("FashionMNIST", tmp_path).open()
         assert found.classes == ("T-shirt/top", "Trouser", "Pullover", "Dress")
@@ -209,16 +205,12 @@ class TestMnistFiles:
     def test_some_of_the_files_are_not_enough(self, tmp_path: Path) -> None:
         put_mnist(tmp_path)
         (tmp_path / MNIST_FILES[2]).unlink()
-        with pytest.raises(
-            DataError, match=r"^MNIST in .* is incomplete: there is no t10k-images-idx3-ubyte\.$"
-        ):
+        with pytest.raises(DataError, match=r"^MNIST in .* is incomplete: there is no t10k-images-idx3-ubyte\.$"):
             source("MNIST", tmp_path).open()
 
     def test_label_without_a_class_is_refused(self, tmp_path: Path) -> None:
         put_mnist(tmp_path, num_train=11)
-        with pytest.raises(
-            DataError, match=r"train-labels-idx1-ubyte: label 10, but there are 10 classes\.$"
-        ):
+        with pytest.raises(DataError, match=r"train-labels-idx1-ubyte: label 10, but there are 10 classes\.$"):
             source("MNIST", tmp_path).open()
 
 
@@ -246,9 +238,7 @@ class TestLocalSets:
             ("train[9]", "class 1", "train"),
             ("test[0]", "class 3", "test"),
         ]
-        assert np.array_equal(
-            np.asarray(found.records[0].image), pixels[0].reshape(3, 32, 32).transpose(1, 2, 0)
-        )
+        assert np.array_equal(np.asarray(found.records[0].image), pixels[0].reshape(3, 32, 32).transpose(1, 2, 0))
 
     def test_svhn_channels_come_last(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 2), dtype=np.uint8)
@@ -324,9 +314,7 @@ class TestLocalSets:
         (folder / "train.csv").write_text(f"emotion,pixels\n3,{pixels}\n6,{pixels}\n")
         (folder / "test.csv").write_text(f"pixels\n{pixels}\n")
         resources = {**datasets.FER2013._RESOURCES}
-        resources.update(
-            {split: (f"{split}.csv", md5(folder / f"{split}.csv")) for split in ("train", "test")}
-        )
+        resources.update({split: (f"{split}.csv", md5(folder / f"{split}.csv")) for split in ("train", "test")})
         monkeypatch.setattr(datasets.FER2013, "_RESOURCES", resources)
         found = source("FER2013", tmp_path).open()
         assert summary(found.records) == [("train[0]", "happy", "train"), ("train[1]", "neutral", "train")]

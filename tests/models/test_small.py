@@ -19,9 +19,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize(
-    ("config", "millions"), [(SmallCnn(), 0.1), (SmallResnet(), 1.6)], ids=["cnn", "resnet"]
-)
+@pytest.mark.parametrize(("config", "millions"), [(SmallCnn(), 0.1), (SmallResnet(), 1.6)], ids=["cnn", "resnet"])
 def test_summary_states_the_number_of_parameters(config: SmallCnn | SmallResnet, millions: float) -> None:
     assert round(count_parameters(config.build(num_classes=10, in_channels=1)) / 1e6, 1) == millions
     assert f"{millions} M parameters" in config.summaries()[config.name]

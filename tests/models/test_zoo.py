@@ -69,7 +69,8 @@ def test_same_seed_draws_the_same_tensors_as_torchvision(name: str) -> None:
     backbone, (weight, bias) = split(theirs)
     assert torch.equal(ours.head.weight, weight)
     assert torch.equal(ours.head.bias, bias)
-    assert all(torch.equal(ours.state_dict()[f"backbone.{key}"], value) for key, value in backbone.items())
+    tensors = ours.backbone.state_dict()
+    assert all(torch.equal(tensors[key], value) for key, value in backbone.items())
 
 
 def with_weights_of(net: nn.Module, classifier: Classifier) -> Classifier:
@@ -113,9 +114,7 @@ def test_logits_of_squeezenet_are_those_of_torchvision_without_its_last_relu() -
     ("name", "probability"),
     [("mobilenet_v2", 0.2), ("efficientnet_b4", 0.4), ("vgg11", 0.5), ("googlenet", 0.2)],
 )
-def test_default_dropout_is_that_of_torchvision_and_stands_once(
-    name: str, probability: float, on_meta: Any
-) -> None:
+def test_default_dropout_is_that_of_torchvision_and_stands_once(name: str, probability: float, on_meta: Any) -> None:
     with on_meta:
         theirs = torchvision_net(name)
         ours = config_of(name).build(num_classes=10, in_channels=3)
@@ -171,10 +170,10 @@ def test_small_stem_enlarges_the_last_maps_by_what_it_takes_out(name: str, on_me
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5"])
 def test_small_stem_that_changes_only_the_stride_keeps_the_weights(name: str) -> None:
-    plain = config_of(name).build(num_classes=3, in_channels=3)
+    plain = config_of(name).build(num_classes=3, in_channels=3).state_dict()
     torch.manual_seed(0)
-    small = config_of(name, small_stem=True).build(num_classes=3, in_channels=3)
-    assert all(torch.equal(value, small.state_dict()[key]) for key, value in plain.state_dict().items())
+    small = config_of(name, small_stem=True).build(num_classes=3, in_channels=3).state_dict()
+    assert all(torch.equal(small[key], tensor) for key, tensor in plain.items())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if family_of(name).small_stem is None])
@@ -199,9 +198,7 @@ def runs(classifier: Classifier, size: int) -> bool:
     ("name", "small_stem"),
     [*((name, False) for name in SMALLEST), *((name, True) for name in WITH_STEM)],
 )
-def test_images_of_the_minimal_size_run_and_smaller_ones_do_not(
-    name: str, small_stem: bool, on_meta: Any
-) -> None:
+def test_images_of_the_minimal_size_run_and_smaller_ones_do_not(name: str, small_stem: bool, on_meta: Any) -> None:
     config = config_of(name, small_stem=small_stem)
     with on_meta:
         classifier = config.build(num_classes=10, in_channels=3)

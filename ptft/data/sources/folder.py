@@ -102,8 +102,7 @@ def _part_folders(root: Path) -> dict[Part, str]:
             continue
         if part in found:
             raise DataError(
-                f"{printable(root)}: both {found[part]} and {name} would be the {part} part. "
-                "Merge them or rename one."
+                f"{printable(root)}: both {found[part]} and {name} would be the {part} part. Merge them or rename one."
             )
         found[part] = name
     return found

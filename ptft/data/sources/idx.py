@@ -72,15 +72,11 @@ def _parse(stream: IO[bytes] | gzip.GzipFile, file: IdxFile, ndim: int) -> np.nd
     shape = [int(length) for length in np.frombuffer(header, ">u4", offset=4)]
     expected = math.prod(shape)
     if expected > _MAX_BYTES:
-        raise DataError(
-            f"{_named(file)}: its header claims {expected:,} bytes; more than ptft reads ({_MAX_BYTES:,})."
-        )
+        raise DataError(f"{_named(file)}: its header claims {expected:,} bytes; more than ptft reads ({_MAX_BYTES:,}).")
     content = stream.read(expected + 1)
     if len(content) != expected:
         amount = f"only {len(content):,}" if len(content) < expected else "more"
-        raise DataError(
-            f"{_named(file)}: its header says {expected:,} bytes but it holds {amount}. Fetch it again."
-        )
+        raise DataError(f"{_named(file)}: its header says {expected:,} bytes but it holds {amount}. Fetch it again.")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

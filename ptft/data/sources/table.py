@@ -96,17 +96,13 @@ class _Table:
         lines = self._read(text, delimiter)
         self.header = [name.strip() for name in next(lines, (0, []))[1]]
         if not self.header:
-            raise DataError(
-                f"{name}: the file is empty. Its first line must name the columns, for example path,label."
-            )
+            raise DataError(f"{name}: the file is empty. Its first line must name the columns, for example path,label.")
         self.rows = [(line, self._complete(line, row, delimiter)) for line, row in lines]
         if not self.rows:
             raise DataError(f"{name}: a header but no rows; list one image per line.")
 
     def _read(self, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        reader = csv.reader(
-            StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-        )
+        reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         line = 1
         try:
             for row in reader:
@@ -173,9 +169,7 @@ class _RowReader:
         if len(self.faults) > _NUM_SHOWN:
             shown.append(f"... and {len(self.faults) - _NUM_SHOWN} more")
         count = len(self.faults)
-        shown.append(
-            f"{count} {'row' if count == 1 else 'rows'} of {table} cannot be used. Correct or remove them."
-        )
+        shown.append(f"{count} {'row' if count == 1 else 'rows'} of {table} cannot be used. Correct or remove them.")
         raise DataError("\n".join(shown))
 
     def _record(self, line: int, path: str, label: str, split: str | None) -> Record:
@@ -192,9 +186,7 @@ class _RowReader:
         first, known = self._seen.setdefault(name, (line, label))
         if first == line:
             return
-        labels = (
-            "" if known == label else f", with label {printable(known)} there and {printable(label)} here"
-        )
+        labels = "" if known == label else f", with label {printable(known)} there and {printable(label)} here"
         raise ValueError(f"{printable(name)} is already on line {first}{labels}")
 
     def _check_file(self, name: str) -> None:
@@ -211,9 +203,7 @@ class _RowReader:
         if not stat.S_ISREG(mode):
             raise ValueError(f"{printable(name)}: not a regular file")
         if not self.outside_root and not self._is_inside(file):
-            raise ValueError(
-                f"{printable(name)}: a link out of {printable(self.root)}; set data.outside_root: true"
-            )
+            raise ValueError(f"{printable(name)}: a link out of {printable(self.root)}; set data.outside_root: true")
 
     def _is_inside(self, file: Path) -> bool:
         # Resolving costs a system call per path component: done once per folder, and per file for links only.

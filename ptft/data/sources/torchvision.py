@@ -86,9 +86,7 @@ class Torchvision(DataConfig):
     def _fits_the_set(self) -> Self:
         entry = SETS[self.dataset]
         if self.root is None and entry.files:
-            raise ValueError(
-                "root is missing. Name the folder that holds the data set, for example root: data"
-            )
+            raise ValueError("root is missing. Name the folder that holds the data set, for example root: data")
         if self.download and not entry.downloadable:
             raise ValueError(
                 f"torchvision cannot download {self.dataset}. Remove download and put its files under root"
@@ -117,11 +115,7 @@ class Torchvision(DataConfig):
 
     def _require_files(self, entry: TorchvisionSet, root: Path) -> None:
         """Says what is missing before torchvision does, which creates folders while looking."""
-        if (
-            self.download
-            or not entry.files
-            or any(file_mode(root / name) is not None for name in entry.files)
-        ):
+        if self.download or not entry.files or any(file_mode(root / name) is not None for name in entry.files):
             return
         raise DataError(f"{self.dataset} is not in {printable(root)}. {self._advice(entry, root)}")
 
@@ -198,16 +192,10 @@ def _download_manners() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _records(
-    items: Sequence[Item], names: Sequence[str], part: Part | None, root: Path, title: str
-) -> list[Record]:
+def _records(items: Sequence[Item], names: Sequence[str], part: Part | None, root: Path, title: str) -> list[Record]:
     """Records of the labelled items; files sorted by path, since some sets list them in the disk's order."""
     labelled = [(image, names[label]) for image, label in items if label is not None]
-    files = [
-        Record(image, label, part, _relative(image, root))
-        for image, label in labelled
-        if isinstance(image, Path)
-    ]
+    files = [Record(image, label, part, _relative(image, root)) for image, label in labelled if isinstance(image, Path)]
     if files:
         return sorted(files, key=lambda record: record.name)
     return [Record(image, label, part, f"{title}[{index}]") for index, (image, label) in enumerate(labelled)]

@@ -81,9 +81,7 @@ def caltech256(dataset: Any) -> Sequence[Item]:
 def omniglot(dataset: Any) -> Sequence[Item]:
     """Files in a folder per character."""
     base = Path(dataset.target_folder)
-    return [
-        (base / dataset._characters[label] / name, label) for name, label in dataset._flat_character_images
-    ]
+    return [(base / dataset._characters[label] / name, label) for name, label in dataset._flat_character_images]
 
 
 def inaturalist(dataset: Any) -> Sequence[Item]:
@@ -113,10 +111,7 @@ def synset_names(dataset: Any) -> Sequence[str]:
     """The first synonym of every WordNet class, with the WordNet id where two classes share it (crane)."""
     names = [synonyms[0] for synonyms in dataset.classes]
     count = Counter(names)
-    return [
-        name if count[name] == 1 else f"{name} ({wnid})"
-        for name, wnid in zip(names, dataset.wnids, strict=True)
-    ]
+    return [name if count[name] == 1 else f"{name} ({wnid})" for name, wnid in zip(names, dataset.wnids, strict=True)]
 
 
 def _image_of(dataset: Any, index: int) -> Image.Image:

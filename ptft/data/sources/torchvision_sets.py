@@ -104,9 +104,7 @@ SETS: dict[str, TorchvisionSet] = {
         _own,
         ("country211",),
     ),
-    "DTD": TorchvisionSet(
-        {str(n): _with(_THREE, partition=n) for n in range(1, 11)}, _labelled_files, _own, ("dtd",)
-    ),
+    "DTD": TorchvisionSet({str(n): _with(_THREE, partition=n) for n in range(1, 11)}, _labelled_files, _own, ("dtd",)),
     "EMNIST": TorchvisionSet(
         {split: _with(_TRAIN_FLAG, split=split) for split in _EMNIST}, _target_arrays, _own, ("EMNIST",)
     ),
@@ -132,9 +130,7 @@ SETS: dict[str, TorchvisionSet] = {
         downloadable=False,
     ),
     "FashionMNIST": _mnist("FashionMNIST"),
-    "Flowers102": TorchvisionSet(
-        _one(_THREE), _labelled_files, _own_or(*map(str, range(102))), ("flowers-102",)
-    ),
+    "Flowers102": TorchvisionSet(_one(_THREE), _labelled_files, _own_or(*map(str, range(102))), ("flowers-102",)),
     "Food101": TorchvisionSet(_one(_TRAIN_TEST), _labelled_files, _own, ("food-101",)),
     "GTSRB": TorchvisionSet(_one(_TRAIN_TEST), _pairs("_samples"), _fixed(*map(str, range(43))), ("gtsrb",)),
     "INaturalist": TorchvisionSet(
@@ -200,8 +196,6 @@ SETS: dict[str, TorchvisionSet] = {
     "STL10": TorchvisionSet(_one(_TRAIN_TEST), _label_arrays, _own_or(*_STL10), ("stl10_binary",)),
     "SUN397": TorchvisionSet(_one(_WHOLE), _labelled_files, _own, ("SUN397",)),
     "SVHN": TorchvisionSet(_one(_TRAIN_TEST), _label_arrays, _fixed(*_DIGITS), ("train_32x32.mat",)),
-    "StanfordCars": TorchvisionSet(
-        _one(_TRAIN_TEST), _pairs("_samples"), _own, ("stanford_cars",), downloadable=False
-    ),
+    "StanfordCars": TorchvisionSet(_one(_TRAIN_TEST), _pairs("_samples"), _own, ("stanford_cars",), downloadable=False),
     "USPS": TorchvisionSet(_one(_TRAIN_FLAG), _target_arrays, _fixed(*_DIGITS), ("usps.bz2",)),
 }
