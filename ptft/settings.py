@@ -1,7 +1,8 @@
 """The configs of a run: sections of the components composed, checks across them, sizes resolved. Knows no torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -92,6 +93,23 @@ class RunConfig(Config):
     schedule: Schedules = Cosine()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_sections(cls, sections: Any) -> Any:
+        """A section given in part keeps the other keys of its default, as long as it is the same component."""
+        if not isinstance(sections, Mapping):
+            return sections
+        filled = dict(sections)
+        for key, field in cls.model_fields.items():
+            given, default = sections.get(key), field.default
+            if isinstance(default, Config) and isinstance(given, Mapping):
+                kept = default.model_dump(exclude_unset=True)
+                if "name" in type(default).model_fields:
+                    kept["name"] = default.model_dump()["name"]
+                if given.get("name", kept.get("name")) == kept.get("name"):
+                    filled[key] = {**kept, **given}
+        return filled
 
 
 class PretrainConfig(RunConfig):

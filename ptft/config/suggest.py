@@ -43,7 +43,9 @@ def nearest_key(path: KeyPath, siblings: Sequence[str], everywhere: Sequence[Key
         return (*section, found)
     last: dict[str, KeyPath] = {}
     for key in everywhere:
-        last.setdefault(str(key[-1]), key)
+        # The same key of another component of this section is no answer.
+        if key != path:
+            last.setdefault(str(key[-1]), key)
     if found := next((name for name in last if _plain(name) == _plain(word)), None):
         return last[found]
     if found := nearest(word, siblings):

@@ -1,0 +1,38 @@
+"""Fixtures: the command line called as a user calls it, a folder of images, a quick config."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from making import COLOURS, Ptft, Result, make_images, write_config
+
+
+@pytest.fixture
+def ptft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ptft:
+    """Calls `ptft ARGUMENTS` in this process, in an empty folder."""
+    from ptft.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["ptft", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        code = ended.value.code
+        return Result(code if isinstance(code, int) else 0, out, err)
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes of 20 images of 12x12 pixels, told apart by colour."""
+    return make_images(tmp_path / "photos", COLOURS, 20)
+
+
+@pytest.fixture
+def config(tmp_path: Path, photos: Path) -> Path:
+    """`write_config` as it is, over `photos`."""
+    return write_config(tmp_path / "run.yaml")

@@ -1,0 +1,260 @@
+"""The contracts of the command line: stdout, exit codes, run folder, messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from making import COLOURS, Ptft, make_images, run_process, write_config
+
+
+def test_pretrain_prints_one_line_that_is_the_path_of_a_checkpoint(ptft: Ptft, config: Path) -> None:
+    path = ptft("pretrain", config).path
+    assert path.name == "best.pt"
+    assert path.is_file()
+
+
+def test_json_is_one_object_on_one_line(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--json")
+    assert result.out.count("\n") == 1
+    assert Path(result.json["checkpoint"]).is_file()
+    assert 0 <= result.json["test"]["top1_low"] <= result.json["test"]["top1"] <= result.json["test"]["top1_high"] <= 1
+
+
+def test_stdout_is_the_same_when_piped_and_stderr_has_no_control_characters(tmp_path: Path, config: Path) -> None:
+    result = run_process("pretrain", config.name, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert result.out == "runs/run/checkpoints/best.pt\n"
+    assert "\r" not in result.err
+    assert "\x1b" not in result.err
+
+
+def test_the_run_folder_holds_what_the_readme_says(ptft: Ptft, config: Path, tmp_path: Path) -> None:
+    folder = ptft("pretrain", config).path.parent.parent
+    names = {entry.name for entry in folder.iterdir()}
+    expected = {"config.yaml", "status.json", "metrics.jsonl", "summary.json", "report.html", "log.txt", "checkpoints"}
+    assert expected <= names
+    assert any(name.startswith("events.") for name in names)
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 12
+
+
+def test_the_written_config_has_every_default_and_gives_the_same_weights(ptft: Ptft, config: Path) -> None:
+    first = ptft("pretrain", config).path
+    written = first.parent.parent / "config.yaml"
+    assert yaml.safe_load(written.read_text())["optim"]["momentum"] == 0.9
+    again = ptft("pretrain", written, "--out", "again").path
+    digests = [ptft("inspect", path, "--json").json["tensors"] for path in (first, again)]
+    assert digests[0] == digests[1]
+    assert same_weights(first, again)
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    from ptft.checkpoint import read
+
+    a, b = read(first).tensors, read(second).tensors
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def test_another_seed_gives_other_weights(ptft: Ptft, config: Path) -> None:
+    first, second = ptft("pretrain", config).path, ptft("pretrain", config, "--set", "seed=1", "--out", "b").path
+    assert not same_weights(first, second)
+
+
+def test_an_existing_run_folder_is_refused_without_resume_and_returned_with_it(ptft: Ptft, config: Path) -> None:
+    path = ptft("pretrain", config).path
+    before = path.stat().st_mtime_ns
+    refused = ptft("pretrain", config)
+    assert refused.code == 2
+    assert "--resume" in refused.err
+    assert ptft("pretrain", config, "--resume").path == path
+    assert ptft("pretrain", config, "--resume", "--json").json["checkpoint"] == str(path)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_resume_with_another_config_is_refused_by_key(ptft: Ptft, config: Path) -> None:
+    ptft("pretrain", config)
+    result = ptft("pretrain", config, "--resume", "--set", "optim.lr=0.5")
+    assert result.code == 2
+    assert "optim.lr: the run has 0.1, now 0.5" in result.err
+
+
+def test_a_folder_with_other_files_is_refused(ptft: Ptft, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("do not touch")
+    result = ptft("pretrain", config, "--out", "mine")
+    assert result.code == 2
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_second_process_on_the_same_folder_exits_75_and_names_the_holder(ptft: Ptft, config: Path) -> None:
+    from ptft.run_folder import RunFolder
+
+    with RunFolder(Path("runs/run")).hold(resume=False):
+        result = ptft("pretrain", config)
+    assert result.code == 75
+    assert str(os.getpid()) in result.err
+    assert ptft("pretrain", config).code == 0
+
+
+def test_the_three_faults_of_the_design_are_told_at_once_and_nothing_is_written(ptft: Ptft, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "data: {name: fashion-mnist-10k}\ntrain:\n  batchsize: 64\n  epochs: ten\nmodel:\n  name: resnet17\n"
+    )
+    result = ptft("pretrain", "run.yaml")
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.splitlines() == [
+        "run.yaml:3: train.batchsize: unknown key. Did you mean train.batch_size?",
+        "run.yaml:4: train.epochs: expected a whole number, got 'ten'. Write for example 10.",
+        "run.yaml:6: model.name: 'resnet17' is not a model. Did you mean resnet18? `ptft list models` shows all.",
+        "3 faults in run.yaml; nothing was run.",
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: {name: fashion-mnist-10k}\noptim: {name: sgd, lr: 1e-3, lr: 0.1}\n", "optim.lr"),
+        ("data: {name: fashion-mnist-10k}\nlr: 0.1\n", "lr: unknown key. Did you mean optim.lr?"),
+        ("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 1.5}\n", "train.batch_size: expected a whole number"),
+        ("data: {name: fashion-mnist-10k}\ntrain: {epochs: 1, steps: 2}\n", "give only one of steps, epochs, examples"),
+        ("data: {name: fashion-mnist-10k}\nmodel: {name: vgg11, small_stem: true}\n", "vgg11 has no stem to change"),
+        ("train: {epochs: 1}\n", "data: missing"),
+        ("data: {name: fashion-mnist-10k}\nseed: &a 1\n", "run.yaml:2"),
+        ("data: {name: fashion-mnist-10k}\nseed: -1\n", "seed: must be at least 0, got -1"),
+    ],
+)
+def test_a_faulty_config_exits_2_with_a_sentence(ptft: Ptft, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    result = ptft("pretrain", "run.yaml")
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_number_like_1e_3_is_a_number(ptft: Ptft, config: Path) -> None:
+    assert ptft("pretrain", config, "--set", "optim.lr=1e-3", "--set", "train.steps=1").code == 0
+
+
+def test_a_missing_config_exits_2(ptft: Ptft) -> None:
+    result = ptft("pretrain", "nowhere.yaml")
+    assert (result.code, result.out) == (2, "")
+    assert "nowhere.yaml" in result.err
+
+
+def test_missing_data_exits_3_and_the_run_can_be_started_again(ptft: Ptft, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "run.yaml")
+    result = ptft("pretrain", config)
+    assert result.code == 3
+    assert "photos" in result.err
+    assert json.loads(Path("runs/run/status.json").read_text())["exit_code"] == 3
+    make_images(tmp_path / "photos", COLOURS, 10)
+    assert ptft("pretrain", config).code == 0
+
+
+def test_a_loss_that_is_not_finite_exits_6_and_leaves_no_bad_checkpoint(ptft: Ptft, config: Path) -> None:
+    import torch
+
+    from ptft.checkpoint import read
+
+    result = ptft("pretrain", config, "--set", "optim.lr=1e30", "--set", "checkpoint.every={steps: 1}")
+    assert result.code == 6
+    assert "not finite at step" in result.err
+    for path in Path("runs/run/checkpoints").glob("*.pt"):
+        assert all(torch.isfinite(tensor).all() for tensor in read(path).tensors.values())
+
+
+def test_too_small_images_for_a_model_exit_2_with_advice(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--set", "model={name: vgg11}")
+    assert result.code == 2
+    assert "at least 32 pixels" in result.err
+
+
+def test_unwritable_place_exits_5(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--out", "/proc/nowhere/run")
+    assert result.code == 5
+    assert "/proc/nowhere/run" in result.err
+
+
+def test_help_tells_the_exit_codes_and_leaves_torch_unimported(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['ptft', '--help']\n"
+        "from ptft.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'torchvision', 'matplotlib', 'pydantic', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "75 another process" in " ".join(done.stdout.split())
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_check_tells_counts_parameters_and_time_and_writes_nothing(ptft: Ptft, config: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    result = ptft("check", config, "--json")
+    assert result.code == 0, result.err
+    assert result.json["counts"]["train"] == [14, 14, 14]
+    assert result.json["num_steps"] == 12
+    assert result.json["peak_bytes"] > 0
+    assert "12x12 RGB" in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check_names_an_unreadable_image(ptft: Ptft, config: Path, photos: Path) -> None:
+    (photos / "red" / "broken.png").write_bytes(b"not an image")
+    result = ptft("check", config)
+    assert result.code == 3
+    assert "red/broken.png" in result.err
+    skipped = ptft("check", config, "--set", "data.on_bad_image=skip")
+    assert skipped.code == 0
+    assert "left out: red/broken.png" in skipped.err
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("models", "resnet18"),
+        ("datasets", "fashion-mnist-10k"),
+        ("objectives", "supervised"),
+        ("augmentations", "standard"),
+        ("optimizers", "adamw"),
+        ("schedules", "cosine"),
+        ("recipes", "probe"),
+    ],
+)
+def test_list_has_a_line_for_each_name(ptft: Ptft, what: str, name: str) -> None:
+    lines = ptft("list", what).out.splitlines()
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+    assert name in {line.split()[0] for line in lines}
+
+
+def test_list_of_an_unknown_kind_exits_2(ptft: Ptft) -> None:
+    assert ptft("list", "optimisers").code == 2
+
+
+def test_init_writes_a_pair_that_is_valid_and_never_overwrites(ptft: Ptft, tmp_path: Path) -> None:
+    from ptft.config.load import load
+    from ptft.settings import FinetuneConfig, PretrainConfig
+
+    result = ptft("init", "new")
+    pretrain, finetune = map(Path, result.out.splitlines())
+    load(pretrain, PretrainConfig)
+    load(finetune, FinetuneConfig)
+    assert json.loads(Path("new/ptft-pretrain.schema.json").read_text())["type"] == "object"
+    pretrain.write_text("mine")
+    assert ptft("init", "new").code == 2
+    assert pretrain.read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", ["pretrain", "finetune"])
+def test_schema_is_json(ptft: Ptft, what: str) -> None:
+    properties = ptft("schema", what).json["properties"]
+    assert {"data", "model", "train"} <= properties.keys()
+    assert ("transfer" in properties) == (what == "finetune")
