@@ -101,7 +101,7 @@ class Checkpoint:
     def weights(self) -> dict[str, Tensor]:
         """The weights to use: the averaged ones when the run kept an average, else those as trained."""
         return self.part("ema") or {
-            name: tensor for name, tensor in self.tensors.items() if name.startswith(("backbone.", "head."))
+            name: tensor for name, tensor in self.tensors.items() if not name.startswith(("ema.", "optimizer."))
         }
 
 

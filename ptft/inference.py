@@ -16,7 +16,7 @@ from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.splits import split
 from ptft.data.task import Examples, Format, prepare_part
-from ptft.errors import DataError
+from ptft.errors import CheckpointError, DataError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
 from ptft.report.summary import describe_scores, print_scores
@@ -29,10 +29,13 @@ def load_classifier(found: Checkpoint) -> Classifier:
     """The classifier of a checkpoint, with the weights to use, in eval mode on the CPU.
 
     Raises:
-        CheckpointError: its model is not known here.
+        CheckpointError: its model is not known here, or its weights are not that model's.
     """
     classifier = model_of(found).build(len(found.metadata.classes), found.metadata.in_channels)
-    classifier.load_state_dict(found.weights())
+    try:
+        classifier.load_state_dict(found.weights())
+    except RuntimeError as error:
+        raise CheckpointError(f"{found.path}: its weights are not those of its model: {error}") from error
     return classifier.eval()
 
 

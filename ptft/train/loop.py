@@ -179,5 +179,7 @@ def _evaluate(state: State, evaluate: Callable[[Classifier], Scores], journal: J
     if is_best:
         progress.best_step = progress.step
         progress.best_top1, progress.best_loss = scores.top1, scores.loss
-        saver.save_best(state)
+    # The line first: a checkpoint that has these scores must never be without it.
     journal.validation(progress.step, scores, is_best)
+    if is_best:
+        saver.save_best(state)

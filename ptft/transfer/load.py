@@ -54,7 +54,7 @@ class TransferReport:
         """The report in short, for the console."""
         counts = Counter(tensor.outcome for tensor in self.tensors)
         told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        lines = [f"transfer: {self.loaded_fraction:.1%} of the backbone loaded ({told}).".replace("%", " %", 1)]
+        lines = [f"transfer: {_percent(self.loaded_fraction)} of the backbone loaded ({told})."]
         if self.stripped:
             lines.append(f"transfer: took the wrapper prefix {' and '.join(self.stripped)} off the source's names.")
         if self.kept_classes:
@@ -174,7 +174,7 @@ def _refusal(
     left = [f"  {report.name}: {report.reason}" for report in unused]
     return "\n".join(
         [
-            f"only {fraction:.1%} of the backbone could be loaded, transfer.min_loaded asks for {min_loaded:.1%}.",
+            f"only {_percent(fraction)} of the backbone could be loaded, transfer.min_loaded asks for {_percent(min_loaded)}.",
             f"{len(refused)} tensors of the target without weights:",
             *_shorten(refused),
             f"{len(left)} tensors of the source without a place:",
@@ -187,6 +187,10 @@ def _refusal(
 def _shorten(lines: list[str]) -> list[str]:
     rest = len(lines) - _LISTED
     return lines if rest <= 0 else [*lines[:_LISTED], f"  … and {rest} more"]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,0 +1,173 @@
+"""Checkpoints verify themselves and execute nothing."""
+
+import os
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptft import checkpoint
+from ptft.checkpoint import Ancestor, DataSeen, Metadata
+from ptft.errors import CheckpointError, StorageError
+
+
+def make_metadata() -> Metadata:
+    seen = DataSeen(origin="folder photos", fingerprint="ab" * 32, num_examples=7, classes=("ant", "no"))
+    own = Ancestor(command="pretrain", digest=None, data=seen, model="small-cnn", steps=5)
+    return Metadata(
+        command="pretrain",
+        step=5,
+        num_steps=9,
+        config={"model": {"name": "small-cnn", "width": 4}},
+        classes=("ant", "no"),
+        image_size=12,
+        in_channels=3,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        lineage=(own,),
+    )
+
+
+def make_tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "backbone.a": torch.randn(3, 4, generator=generator),
+        "backbone.count": torch.tensor(3),
+        "head.weight": torch.randn(2, 4, generator=generator).bfloat16(),
+        "optimizer.backbone.a.momentum_buffer": torch.randn(3, 4, generator=generator),
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "a.pt"
+    checkpoint.write(path, make_metadata(), make_tensors())
+    return path
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    found = checkpoint.read(path)
+    assert found.metadata == make_metadata()
+    expected = make_tensors()
+    assert found.tensors.keys() == expected.keys()
+    assert all(torch.equal(found.tensors[name], expected[name]) for name in expected)
+    assert found.weights().keys() == {"backbone.a", "backbone.count", "head.weight"}
+
+
+def test_the_averaged_weights_are_the_ones_to_use(tmp_path: Path) -> None:
+    tensors = make_tensors() | {"ema.backbone.a": torch.zeros(3, 4), "ema.head.weight": torch.zeros(2, 4)}
+    checkpoint.write(tmp_path / "a.pt", make_metadata(), tensors)
+    assert not checkpoint.read(tmp_path / "a.pt").weights()["backbone.a"].any()
+
+
+def test_the_digest_is_a_function_of_the_content_alone(path: Path, tmp_path: Path) -> None:
+    again = checkpoint.write(tmp_path / "b.pt", make_metadata(), make_tensors())
+    assert again == checkpoint.read(path).digest
+    other = checkpoint.write(tmp_path / "c.pt", make_metadata().model_copy(update={"step": 6}), make_tensors())
+    assert other != again
+
+
+def test_no_flipped_bit_is_read_as_another_checkpoint(path: Path) -> None:
+    good, content = checkpoint.read(path), path.read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = checkpoint.read(path)
+        except CheckpointError:
+            refused += 1
+            continue
+        assert found.digest == good.digest
+        assert found.metadata == good.metadata
+        assert all(torch.equal(found.tensors[name], good.tensors[name]) for name in good.tensors)
+    assert refused > 50
+
+
+def test_without_the_digest_flipped_bits_would_be_read(path: Path) -> None:
+    """The negative control: torch.load alone loads other numbers without a word."""
+    content, good = path.read_bytes(), torch.load(path, weights_only=True)["tensors"]["backbone.a"]
+    position = content.index(good.numpy().tobytes())
+    damaged = bytearray(content)
+    damaged[position] ^= 1
+    path.write_bytes(damaged)
+    assert not torch.equal(torch.load(path, weights_only=True)["tensors"]["backbone.a"], good)
+    with pytest.raises(CheckpointError, match="does not match its digest"):
+        checkpoint.read(path)
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("wrap", ["bare", "in_torch_save", "inside_a_checkpoint"])
+def test_a_pickle_payload_is_refused_and_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrap: str, force: bool
+) -> None:
+    if force:
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, target = tmp_path / "a.pt", tmp_path / "executed"
+    payload = Payload(target)
+    if wrap == "bare":
+        path.write_bytes(pickle.dumps(payload))
+    elif wrap == "in_torch_save":
+        torch.save(payload, path)
+    else:
+        torch.save({"format": "ptft", "version": 1, "metadata": payload, "tensors": {}, "digest": ""}, path)
+    for read in (checkpoint.read, checkpoint.read_weights):
+        with pytest.raises(CheckpointError):
+            read(path)
+    assert not target.exists()
+
+
+def test_the_payload_would_work_if_it_were_unpickled(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(tmp_path / "executed")))
+    assert (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", bytes(1000)])
+def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pt"):
+        checkpoint.read(tmp_path / "a.pt")
+
+
+def test_a_missing_file_and_a_newer_version_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        checkpoint.read(tmp_path / "a.pt")
+    torch.save({"format": "ptft", "version": 2}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="Update ptft"):
+        checkpoint.read(tmp_path / "a.pt")
+
+
+def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_beside_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(StorageError, match=r"cannot write .*a\.pt: No space left on device"):
+        checkpoint.write(path, make_metadata(), make_tensors())
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_a_bare_state_dict_is_read_as_tensors(tmp_path: Path) -> None:
+    torch.save(make_tensors(), tmp_path / "bare.pt")
+    found = checkpoint.read_weights(tmp_path / "bare.pt")
+    assert isinstance(found, dict)
+    assert found.keys() == make_tensors().keys()

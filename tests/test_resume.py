@@ -1,0 +1,156 @@
+"""A run that was killed or stopped goes on and ends with the very same bits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from making import Ptft, write_config
+
+from ptft import checkpoint
+
+STEPS = 40
+
+
+@pytest.fixture
+def rich_config(tmp_path: Path, photos: Path) -> Path:
+    """A run with everything random: augmentation, dropout, mixing, EMA, momentum."""
+    return write_config(
+        tmp_path / "run.yaml",
+        augment={"name": "photo", "erasing": 0.3, "hue": 0.1},
+        model={"dropout": 0.3},
+        objective={"mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1},
+        optim={"lr": 0.05},
+        train={"steps": STEPS, "ema": 0.9, "evaluate_every": {"steps": 7}, "clip_norm": 1.0},
+        checkpoint={"every": {"steps": 3}},
+    )
+
+
+def differing(first: Path, second: Path) -> list[str]:
+    """Names of tensors that are not the same bits in two checkpoints."""
+    a, b = checkpoint.read(first).tensors, checkpoint.read(second).tensors
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def start(out: str, cwd: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ptft", "pretrain", "run.yaml", "--out", out, "--resume"]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def saved_steps(folder: Path) -> int:
+    """The newest step of which a checkpoint is there."""
+    steps = sorted((folder / "checkpoints").glob("step-*.pt"))
+    return int(steps[-1].stem.removeprefix("step-")) if steps else 0
+
+
+def kill_after(process: "subprocess.Popen[str]", folder: Path, step: int, signum: int) -> None:
+    """Sends a signal as soon as a checkpoint of this step or a later one is there."""
+    deadline = time.monotonic() + 60
+    while saved_steps(folder) < step and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signum)
+
+
+def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
+    ptft: Ptft, rich_config: Path, tmp_path: Path
+) -> None:
+    whole = ptft("pretrain", rich_config, "--out", "whole").path
+    for step in (1, 13, 28):
+        process = start("killed", tmp_path)
+        kill_after(process, tmp_path / "killed", step, signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    resumed = ptft("pretrain", rich_config, "--out", "killed", "--resume")
+    assert "resumed at step" in resumed.err
+    assert differing(whole, resumed.path) == []
+    assert differing(whole.with_name("last.pt"), resumed.path.with_name("last.pt")) == []
+    metrics = [Path(out, "metrics.jsonl").read_text() for out in ("whole", "killed")]
+    assert metrics[0] == metrics[1]
+
+
+def test_the_comparison_sees_a_different_augmentation(ptft: Ptft, rich_config: Path) -> None:
+    whole = ptft("pretrain", rich_config, "--out", "whole").path
+    other = ptft("pretrain", rich_config, "--out", "other", "--set", "augment.hue=0.11").path
+    assert differing(whole, other)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
+    rich_config: Path, tmp_path: Path, signum: int
+) -> None:
+    process = start("stopped", tmp_path)
+    kill_after(process, tmp_path / "stopped", 4, signum)
+    process.send_signal(signum)  # a second one changes nothing
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert out == ""
+    assert err.splitlines()[-1].startswith(f"ptft: stopped by {signal.Signals(signum).name}: state saved in stopped")
+    status = json.loads((tmp_path / "stopped" / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("stopped", 128 + signum)
+    again = start("stopped", tmp_path)
+    assert again.communicate(timeout=60)[0] == "stopped/checkpoints/best.pt\n"
+
+
+def test_resume_before_anything_was_saved_starts_at_step_0(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--resume")
+    assert result.code == 0
+    assert "resumed" not in result.err
+
+
+def interrupted(ptft: Ptft, config: Path) -> Path:
+    """A run that stopped for want of time, with several checkpoints; its folder."""
+    assert ptft("pretrain", config, "--set", "checkpoint.keep=3").code == 0
+    folder = Path("runs/run")
+    (folder / "status.json").unlink()
+    (folder / "checkpoints" / "best.pt").unlink()
+    return folder
+
+
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(ptft: Ptft, rich_config: Path) -> None:
+    folder = interrupted(ptft, rich_config)
+    last = folder / "checkpoints" / "last.pt"
+    damaged = bytearray(last.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 512] = bytes(512)
+    last.write_bytes(damaged)  # the same inode as the newest numbered one
+    result = ptft("pretrain", rich_config, "--resume", "--set", "checkpoint.keep=3")
+    assert result.code == 0, result.err
+    assert "last.pt is damaged" in result.err
+    assert f"resumed at step {STEPS - 1} of {STEPS}" in result.err
+
+
+def test_with_no_intact_checkpoint_resume_exits_4(ptft: Ptft, rich_config: Path) -> None:
+    folder = interrupted(ptft, rich_config)
+    for path in (folder / "checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-100])
+    result = ptft("pretrain", rich_config, "--resume", "--set", "checkpoint.keep=3")
+    assert result.code == 4
+    assert "no intact checkpoint" in result.err
+
+
+def test_changed_data_is_refused_on_resume(ptft: Ptft, rich_config: Path, photos: Path) -> None:
+    interrupted(ptft, rich_config)
+    for path in (photos / "red").glob("*"):
+        if path.name < "010":
+            path.replace(photos / "blue" / f"red-{path.name}")
+    result = ptft("pretrain", rich_config, "--resume", "--set", "checkpoint.keep=3")
+    assert result.code == 3
+    assert "changed since this run began" in result.err
+
+
+def test_max_minutes_ends_a_run_early_and_says_so(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--json", "--set", "train.max_minutes=0.0001", "--set", "train.steps=1000")
+    assert result.json["reason"] == "max_minutes reached"
+    assert result.json["steps"] < 1000
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(ptft: Ptft, config: Path) -> None:
+    settings = ["train.steps=400", "train.patience=3", "train.evaluate_every={steps: 5}", "optim.lr=0.2"]
+    result = ptft("pretrain", config, "--json", *(part for text in settings for part in ("--set", text)))
+    assert result.json["reason"] == "early stopping"
+    assert result.json["steps"] < 400
