@@ -174,7 +174,8 @@ def _refusal(
     left = [f"  {report.name}: {report.reason}" for report in unused]
     return "\n".join(
         [
-            f"only {_percent(fraction)} of the backbone could be loaded, transfer.min_loaded asks for {_percent(min_loaded)}.",
+            f"only {_percent(fraction)} of the backbone could be loaded, "
+            f"transfer.min_loaded asks for {_percent(min_loaded)}.",
             f"{len(refused)} tensors of the target without weights:",
             *_shorten(refused),
             f"{len(left)} tensors of the source without a place:",

@@ -1,0 +1,118 @@
+"""Train, validation and test are disjoint, stratified, and stay what they are when anything else changes."""
+
+from pathlib import Path
+
+import pytest
+from making import COLOURS, make_images
+
+from ptft.data.records import PARTS, Record, Source
+from ptft.data.sources import EmbeddedFashionMnist, Folder
+from ptft.data.splits import Parts, split
+from ptft.errors import DataError
+
+
+def make_source(counts: dict[str, int]) -> Source:
+    records = [
+        Record(Path(f"{label}/{index}.png"), label, None, f"{label}/{index}.png")
+        for label, count in counts.items()
+        for index in range(count)
+    ]
+    return Source(records, tuple(counts), "a made source")
+
+
+def config(**keys: object) -> Folder:
+    return Folder.model_validate({"name": "folder", "root": "x"} | keys)
+
+
+def names(parts: Parts) -> dict[str, set[str]]:
+    return {part: {record.name for record in records} for part, records in parts.items()}
+
+
+COUNTS = {"ant": 40, "bee": 100, "no": 10}
+
+
+def test_the_parts_are_disjoint_cover_everything_and_are_stratified() -> None:
+    _, parts = split(make_source(COUNTS), config(), seed=0)
+    found = names(parts)
+    assert sum(len(part) for part in found.values()) == 150 == len(set().union(*found.values()))
+    for label, count in COUNTS.items():
+        sizes = {part: sum(name.startswith(f"{label}/") for name in found[part]) for part in PARTS}
+        assert sizes == {"test": count // 5, "validation": round(0.8 * count * 0.1), "train": sizes["train"]}
+
+
+def test_the_runs_seed_does_not_move_images_between_parts_but_split_seed_does() -> None:
+    first, second = (names(split(make_source(COUNTS), config(), seed=seed)[1]) for seed in (0, 1))
+    assert first == second
+    assert names(split(make_source(COUNTS), config(split_seed=1), seed=0)[1]) != first
+
+
+def test_choosing_classes_or_adding_images_moves_no_test_image_into_training() -> None:
+    whole = names(split(make_source(COUNTS), config(), seed=0)[1])
+    fewer = names(split(make_source(COUNTS), config(classes=["no", "bee"]), seed=0)[1])
+    assert fewer["test"] == {name for name in whole["test"] if not name.startswith("ant")}
+    assert fewer["train"] == {name for name in whole["train"] if not name.startswith("ant")}
+
+
+def test_few_shot_subsets_are_nested_seeded_and_share_the_test_part() -> None:
+    def few(count: int, seed: int) -> dict[str, set[str]]:
+        return names(split(make_source(COUNTS), config(labels_per_class=count, validation=0.0), seed=seed)[1])
+
+    assert len(few(3, 0)["train"]) == 9
+    assert few(3, 0)["train"] < few(7, 0)["train"]
+    assert few(3, 0)["train"] != few(3, 1)["train"]
+    assert few(3, 0)["test"] == few(7, 1)["test"]
+
+
+def test_validation_is_taken_out_of_the_few_labels_not_added_to_them() -> None:
+    _, parts = split(make_source(COUNTS), config(labels_per_class=5, validation=0.2), seed=0)
+    assert (len(parts["train"]), len(parts["validation"])) == (12, 3)
+
+
+def test_classes_keep_the_order_in_which_they_are_named() -> None:
+    classes, _ = split(make_source(COUNTS), config(classes=["no", "ant"]), seed=0)
+    assert classes == ("no", "ant")
+
+
+def test_a_sources_own_parts_are_kept(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        make_images(tmp_path / part, COLOURS, 5)
+    folder = Folder(name="folder", root=str(tmp_path))
+    _, parts = split(folder.open(), folder, seed=0)
+    assert {part: len(records) for part, records in parts.items()} == {"train": 15, "validation": 15, "test": 15}
+    assert all(record.name.startswith("test/") for record in parts["test"])
+
+
+def test_a_validation_folder_with_other_class_order_and_number_is_matched_by_name(tmp_path: Path) -> None:
+    make_images(tmp_path / "train", COLOURS, 5)
+    make_images(tmp_path / "val", {"red": COLOURS["red"], "green": COLOURS["green"]}, 3)
+    folder = Folder(name="folder", root=str(tmp_path))
+    classes, parts = split(folder.open(), folder, seed=0)
+    assert classes == ("blue", "green", "red")
+    assert {record.label for record in parts["validation"]} == {"green", "red"}
+
+
+def test_a_class_unknown_to_train_is_an_error_that_lists_it(tmp_path: Path) -> None:
+    make_images(tmp_path / "train", COLOURS, 5)
+    make_images(tmp_path / "val", COLOURS | {"wasp": (9, 9, 9)}, 3)
+    folder = Folder(name="folder", root=str(tmp_path))
+    with pytest.raises(DataError, match="'wasp' is in validation or test but not in train"):
+        split(folder.open(), folder, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"classes": ["ant", "wasp"]}, "has no class 'wasp'. It has 'ant', 'bee', 'no'"),
+        ({"labels_per_class": 30}, "class 'no' has only 8 training images, 30 were asked for"),
+    ],
+)
+def test_what_cannot_be_split_is_told(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split(make_source(COUNTS), config(**keys), seed=0)
+
+
+def test_the_embedded_set_has_its_ten_classes_of_a_thousand() -> None:
+    embedded = EmbeddedFashionMnist(name="fashion-mnist-10k", validation=0.0)
+    classes, parts = split(embedded.open(), embedded, seed=0)
+    assert len(classes) == 10
+    assert (len(parts["train"]), len(parts["test"])) == (8000, 2000)

@@ -1,0 +1,227 @@
+"""A step, its loss, its schedule and its averages, against closed forms and naive code."""
+
+import math
+
+import pytest
+import torch
+from torch.amp import GradScaler
+
+from ptft.augment import NoAugment
+from ptft.config.durations import Duration
+from ptft.data.batches import Batch, Batches, Order
+from ptft.data.images import ResidentImages
+from ptft.data.task import Examples, Format
+from ptft.models import SmallCnn
+from ptft.objectives import Supervised
+from ptft.objectives.cross_entropy import CrossEntropy
+from ptft.train.optim import AdamW, Optim, Sgd
+from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
+from ptft.train.state import Average, State
+from ptft.train.step import Stepper
+
+CPU = torch.device("cpu")
+
+
+def make_batch(count: int = 12, num_classes: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % num_classes
+    images = torch.randn(count, 3, 12, 12, generator=generator) + labels[:, None, None, None]
+    return Batch(images, labels, torch.arange(count))
+
+
+def make_state(optim: Optim | None = None, ema: float | None = None, dropout: float = 0.0) -> State:
+    torch.manual_seed(0)
+    model = SmallCnn(name="small-cnn", width=4, dropout=dropout).build(3, 3)
+    average = Average(model, ema) if ema else None
+    return State(model, (optim or Sgd()).build(model), average, GradScaler("cpu", enabled=False))
+
+
+def make_stepper(**changes: object) -> Stepper:
+    kept: dict[str, object] = {
+        "objective": Supervised().build([4, 4, 4], seed=0),
+        "device": CPU,
+        "precision": "fp32",
+        "memory_format": torch.contiguous_format,
+        "seed": 0,
+    }
+    return Stepper(**(kept | changes))  # type: ignore[arg-type]
+
+
+def test_repeated_steps_overfit_one_batch() -> None:
+    state, stepper, batch = make_state(), make_stepper(), make_batch()
+    losses = []
+    for _ in range(40):
+        losses.append(stepper.step(state, batch, lr=0.1)[0].item())
+        state.progress.step += 1
+    assert losses[-1] < 0.05 < losses[0]
+
+
+def test_sgd_is_nesterovs_formula_and_norms_and_biases_do_not_decay() -> None:
+    """One step from rest: v = g + w·decay, update = lr · (v + momentum · v) (Sutskever et al. 2013 as in torch)."""
+    state, batch, lr = make_state(Sgd(weight_decay=0.1)), make_batch(), 0.05
+    before = {name: tensor.clone() for name, tensor in state.model.named_parameters()}
+    loss = torch.nn.functional.cross_entropy(state.model.train()(batch.images), batch.labels)
+    gradients = dict(zip(before, torch.autograd.grad(loss, list(state.model.parameters())), strict=True))
+    make_stepper().step(state, batch, lr)
+    for name, parameter in state.model.named_parameters():
+        decay = 0.1 if before[name].ndim > 1 else 0.0
+        velocity = gradients[name] + decay * before[name]
+        torch.testing.assert_close(parameter, before[name] - lr * 1.9 * velocity, rtol=1e-4, atol=1e-6)
+
+
+def test_adamws_first_step_moves_every_weight_by_about_the_learning_rate() -> None:
+    state = make_state(AdamW(name="adamw", weight_decay=0.0))
+    before = state.model.head.weight.clone()
+    make_stepper().step(state, make_batch(), lr=1e-3)
+    torch.testing.assert_close(
+        (state.model.head.weight - before).abs(), torch.full_like(before, 1e-3), rtol=1e-2, atol=0
+    )
+
+
+class Linear3(torch.nn.Module):
+    """A model without batch norm, for which cutting the batch must change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes = 3
+        self.layer = torch.nn.Linear(3 * 12 * 12, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images.flatten(1))
+
+
+@pytest.mark.parametrize("accumulate", [2, 5, 12])
+def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(accumulate: int) -> None:
+    results = []
+    for parts in (1, accumulate):
+        torch.manual_seed(0)
+        model = Linear3()
+        state = State(model, Sgd().build(model), None, GradScaler("cpu", enabled=False))  # type: ignore[arg-type]
+        loss, norm = make_stepper(accumulate=parts).step(state, make_batch(), lr=0.1)
+        results.append((loss, norm, model.layer.weight.detach()))
+    for whole, cut in zip(*results, strict=True):
+        torch.testing.assert_close(cut, whole)
+
+
+def test_clipping_scales_the_gradient_to_the_norm_and_reports_the_one_before() -> None:
+    _, norm = make_stepper().step(make_state(), make_batch(), lr=0.1)
+    states = [make_state(Sgd(weight_decay=0, momentum=0)) for _ in range(2)]
+    before = states[0].model.head.weight.detach().clone()
+    free, clipped = make_stepper(), make_stepper(clip_norm=norm.item() / 10)
+    assert free.step(states[0], make_batch(), lr=0.1)[1] == norm
+    assert clipped.step(states[1], make_batch(), lr=0.1)[1] == norm
+    moved = [state.model.head.weight.detach() - before for state in states]
+    torch.testing.assert_close(moved[1] * 10, moved[0], rtol=1e-3, atol=1e-6)
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    def loss_at(step: int, seed: int = 0) -> float:
+        state = make_state(dropout=0.5)
+        state.progress.step = step
+        torch.rand(step + 3)  # whatever ran before
+        return make_stepper(seed=seed).step(state, make_batch(), lr=0.1)[0].item()
+
+    assert loss_at(4) == loss_at(4)
+    assert loss_at(4) != loss_at(5)
+    assert loss_at(4) != loss_at(4, seed=1)
+
+
+def test_the_average_is_the_weighted_sum_with_warm_up() -> None:
+    state = make_state(ema=0.9)
+    assert state.average is not None
+    expected = state.model.head.weight.detach().clone().double()
+    for step in range(1, 30):
+        with torch.no_grad():
+            state.model.head.weight.add_(1.0)
+        state.average.update(state.model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * state.model.head.weight.detach().double()
+    torch.testing.assert_close(state.average.model.head.weight.double(), expected, rtol=1e-5, atol=1e-6)
+    assert state.weights_to_use() is state.average.model
+
+
+def naive_loss(logits: list[list[float]], labels: list[int], smoothing: float, weights: list[float]) -> float:
+    """Cross-entropy with smoothing, sample by sample, in double precision (Szegedy et al. 2016, section 7)."""
+    total = 0.0
+    for row, label in zip(logits, labels, strict=True):
+        norm = math.log(sum(math.exp(value) for value in row))
+        for index, value in enumerate(row):
+            target = (1 - smoothing) * (index == label) + smoothing / len(row)
+            total -= weights[index] * target * (value - norm)
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_loss_equals_a_naive_one(smoothing: float, balanced: bool) -> None:
+    logits, labels = torch.randn(20, 3, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 3
+    counts = [10, 20, 30]
+    config = Supervised(label_smoothing=smoothing, class_weights="balanced" if balanced else "none")
+    weights = [20 / count for count in counts] if balanced else [1.0] * 3
+    found = config.build(counts, seed=0).loss(logits, labels).item()
+    assert found == pytest.approx(naive_loss(logits.tolist(), labels.tolist(), smoothing, weights), rel=1e-5)
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
+def test_mixing_keeps_targets_in_step_with_pixels(mixup: float, cutmix: float) -> None:
+    """Images of constant value 0 and 1: the mean of a mixed image is the share of the second class in its target."""
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    images = labels.float()[:, None, None, None].expand(6, 3, 16, 16).contiguous()
+    objective = CrossEntropy(0.0, None, mixup, cutmix, seed=0)
+    shares = set()
+    for step in range(20):
+        mixed, targets = objective.mix(images, labels, 2, step)
+        torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), targets[:, 1], rtol=0, atol=1e-5)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
+        shares.add(round(targets[0, 1].item(), 4))
+    assert len(shares) > 10
+    again, _ = CrossEntropy(0.0, None, mixup, cutmix, seed=0).mix(images, labels, 2, 19)
+    assert torch.equal(again, mixed)
+    assert torch.equal(images, labels.float()[:, None, None, None].expand(6, 3, 16, 16))
+
+
+def test_without_mixing_labels_and_images_are_untouched() -> None:
+    batch = make_batch()
+    images, targets = CrossEntropy(0.1, None, 0.0, 0.0, seed=0).mix(batch.images, batch.labels, 3, 0)
+    assert images is batch.images
+    assert targets is batch.labels
+
+
+@pytest.mark.parametrize(
+    ("shape", "middle", "last"),
+    [
+        (Cosine(), 0.5, 0.0),
+        (Linear(name="linear"), 0.5, 0.0),
+        (StepDecay(name="step", milestones=(0.4, 0.9), gamma=0.1), 0.1, 0.01),
+        (Constant(name="constant"), 1.0, 1.0),
+    ],
+)
+def test_schedules_have_their_values_at_start_middle_and_end(
+    shape: Cosine | Linear | StepDecay | Constant, middle: float, last: float
+) -> None:
+    shape = shape.model_copy(update={"warmup": Duration(steps=100)})
+    schedule = shape.build(num_steps=1100, num_examples=1000, batch_size=10)
+    assert schedule.factor(0) == pytest.approx(0.01)
+    assert schedule.factor(49) == pytest.approx(0.5)
+    assert schedule.factor(100) == pytest.approx(1.0)
+    assert schedule.factor(600) == pytest.approx(middle)
+    assert schedule.factor(1099) == pytest.approx(last, abs=2e-3)
+
+
+def test_the_default_warmup_is_a_tenth_and_at_most_five_epochs() -> None:
+    assert Cosine().build(1000, num_examples=10_000, batch_size=10).warmup_steps == 100
+    assert Cosine().build(1000, num_examples=100, batch_size=10).warmup_steps == 50
+    assert Cosine(warmup=Duration(steps=0)).build(10, 100, 10).factor(0) == 1.0
+
+
+def test_training_on_batches_of_a_tiny_task_learns_it() -> None:
+    batch = make_batch(30)
+    pixels = ((batch.images + 3) * 25).clamp(0, 255).to(torch.uint8)
+    examples = Examples(ResidentImages(pixels), batch.labels, [""] * 30)
+    order = Order(batch.labels, 10, seed=0)
+    batches = Batches(examples, Format(12, 3, (0.4,) * 3, (0.1,) * 3), order, NoAugment(name="none").build(12), CPU)
+    state, stepper = make_state(), make_stepper()
+    for step in range(60):
+        loss, _ = stepper.step(state, batches.at(step), lr=0.05)
+        state.progress.step += 1
+    assert loss.item() < 0.3
