@@ -126,5 +126,5 @@ class StoppedError(PtftError):
         self.signum = signum
         self.exit_code = 128 + signum
         name = signal.Signals(signum).name
-        advice = f"state saved in {run}; the same command with --resume goes on" if run else "nothing was saved"
-        super().__init__(f"stopped by {name}: {advice}.")
+        advice = f"; the same command with --resume goes on with the run in {run}" if run else ""
+        super().__init__(f"stopped by {name}{advice}.")

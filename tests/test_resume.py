@@ -89,7 +89,10 @@ def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
     assert out == ""
-    assert err.splitlines()[-1].startswith(f"ptft: stopped by {signal.Signals(signum).name}: state saved in stopped")
+    name = signal.Signals(signum).name
+    assert err.splitlines()[-1] == (
+        f"ptft: stopped by {name}; the same command with --resume goes on with the run in stopped."
+    )
     status = json.loads((tmp_path / "stopped" / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("stopped", 128 + signum)
     again = start("stopped", tmp_path)

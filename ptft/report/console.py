@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+# A line every 5 seconds at first; later ones further apart, so that a night's log stays short.
 _SECONDS_BETWEEN_LINES = 5.0
+_SHARE_BETWEEN_LINES = 0.02
 
 
 class Console:
@@ -124,7 +126,7 @@ class Bar:
             self._tqdm.update(step - self._tqdm.n)
             return
         now = time.monotonic()
-        if now - self._spoken < _SECONDS_BETWEEN_LINES:
+        if now - self._spoken < max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._start)):
             return
         self._spoken = now
         rate = (step - self._begun) / (now - self._start)

@@ -1,0 +1,114 @@
+"""Decoding into a task: sizes, channels, bad images, statistics, fingerprint; resident and on demand alike."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import COLOURS, make_images
+from PIL import Image
+
+import ptft.data.images
+from ptft.data.sources import Folder
+from ptft.data.task import Task, prepare
+from ptft.errors import DataError
+
+
+def folder(root: Path, **keys: object) -> Folder:
+    return Folder.model_validate({"name": "folder", "root": str(root)} | keys)
+
+
+def task(root: Path, **keys: object) -> Task:
+    config = folder(root, **keys)
+    return prepare(config.open(), config, seed=0)
+
+
+def test_images_keep_their_own_size_when_they_agree(photos: Path) -> None:
+    found = task(photos)
+    assert (found.format.image_size, found.format.in_channels) == (12, 3)
+    assert found.class_counts("train") == [14, 14, 14]
+
+
+def test_sizes_that_differ_are_named_and_an_image_size_mends_it(photos: Path) -> None:
+    Image.new("RGB", (30, 20)).save(photos / "red" / "odd.png")
+    with pytest.raises(DataError, match=r"red/odd\.png is 30x20.*Set data\.image_size"):
+        task(photos)
+    assert task(photos, image_size=16).train.images.take(torch.tensor([0])).shape == (1, 3, 16, 16)
+
+
+def test_images_that_are_not_square_ask_for_a_size(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            Image.new("RGB", (20, 10)).save(tmp_path / name / f"{index}.png")
+    with pytest.raises(DataError, match="20x10 pixels, not square"):
+        task(tmp_path)
+
+
+def test_grey_images_make_one_channel_and_a_single_coloured_one_makes_three(photos: Path, tmp_path: Path) -> None:
+    grey = tmp_path / "grey"
+    for path in photos.rglob("*.png"):
+        (grey / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("L").save(grey / path.parent.name / path.name)
+    assert task(grey).format.in_channels == 1
+    Image.new("RGB", (12, 12), (255, 0, 0)).save(grey / "red" / "z.png")
+    assert task(grey).format.in_channels == 3
+
+
+def test_statistics_are_those_of_the_training_pixels(photos: Path) -> None:
+    found = task(photos)
+    pixels = found.train.images.take(torch.arange(len(found.train))).double() / 255
+    assert found.format.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist())
+    assert found.format.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist())
+    normalised = found.format.normalize(found.train.images.take(torch.arange(len(found.train))))
+    assert normalised.mean(dim=(0, 2, 3)).abs().max() < 1e-4
+    assert (normalised.var(dim=(0, 2, 3)) - 1).abs().max() < 1e-2
+
+
+def test_the_fingerprint_is_of_training_pixels_and_labels(photos: Path) -> None:
+    before = task(photos).fingerprint
+    assert task(photos).fingerprint == before
+    assert task(photos, split_seed=1).fingerprint != before
+    trained = photos / task(photos).train.names[0]
+    pixels = np.asarray(Image.open(trained).convert("RGB")).copy()
+    pixels[0, 0] ^= 255
+    Image.fromarray(pixels).save(trained.with_suffix(".png"))
+    assert task(photos, on_bad_image="skip").fingerprint != before
+
+
+def test_bad_images_are_named_skipped_up_to_the_maximum_or_an_error(photos: Path) -> None:
+    for index in range(3):
+        (photos / "red" / f"bad{index}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"red/bad\d\.png.*on_bad_image: skip"):
+        task(photos)
+    found = task(photos, on_bad_image="skip")
+    assert len(found.bad_images) == 3
+    assert not any("bad" in name for examples in found.parts.values() for name in examples.names)
+    with pytest.raises(DataError, match=r"allows 2"):
+        task(photos, on_bad_image="skip", max_bad_images=2)
+
+
+def test_a_class_with_only_bad_images_is_an_error(photos: Path) -> None:
+    for path in (photos / "red").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="no readable training image of class 'red'"):
+        task(photos, on_bad_image="skip")
+
+
+def test_images_decoded_on_demand_are_those_in_memory(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = task(photos, image_size=10)
+    monkeypatch.setattr(ptft.data.images, "available_memory_bytes", lambda: 1000)
+    streamed = task(photos, image_size=10)
+    assert type(streamed.train.images) is not type(resident.train.images)
+    for part in ("train", "validation", "test"):
+        rows = torch.arange(len(resident.parts[part])).flip(0)
+        assert torch.equal(streamed.parts[part].images.take(rows), resident.parts[part].images.take(rows))
+        assert torch.equal(streamed.parts[part].labels, resident.parts[part].labels)
+
+
+def test_labels_follow_the_names_of_the_files(tmp_path: Path) -> None:
+    root = make_images(tmp_path / "a", COLOURS, 6)
+    found = task(root, classes=["red", "blue", "green"])
+    for part in found.parts.values():
+        for name, label in zip(part.names, part.labels.tolist(), strict=True):
+            assert name.startswith(("red/", "blue/", "green/")[label])

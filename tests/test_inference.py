@@ -1,0 +1,140 @@
+"""Evaluate and predict: by name, without a config, with the preprocessing of training."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import COLOURS, Ptft, make_images
+from PIL import Image
+
+
+@pytest.fixture
+def trained(ptft: Ptft, config: Path) -> Path:
+    """Blue, green and red, learnt well but for not all images."""
+    return ptft("pretrain", config, "--set", "train.steps=6").path
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_predict_gives_names_and_probabilities_of_png_and_jpeg_without_a_config(
+    ptft: Ptft, trained: Path, photos: Path
+) -> None:
+    result = ptft("predict", trained, photos / "red")
+    found = rows(result.out)
+    assert result.code == 0
+    assert result.err == ""
+    assert [row["path"] for row in found] == [str(path) for path in sorted((photos / "red").iterdir())]
+    assert {Path(row["path"]).suffix for row in found} == {".png", ".jpg"}
+    assert {row["label"] for row in found} <= COLOURS.keys()
+    assert all(0 < float(row["probability"]) <= 1 for row in found)
+
+
+def test_predictions_on_the_test_images_are_those_of_evaluate(ptft: Ptft, trained: Path, photos: Path) -> None:
+    """The same preprocessing, proven: the confusion matrix made of predictions is the one of evaluation."""
+    held_out = Path("held-out")
+    for name in COLOURS:
+        (held_out / name).mkdir(parents=True)
+        for path in sorted((photos / name).iterdir())[::2]:
+            shutil.copy(path, held_out / name)
+    scores = ptft("evaluate", trained, "--data", held_out, "--json").json
+    classes = sorted(COLOURS)
+    confusion = np.zeros((3, 3), int)
+    for row in rows(ptft("predict", trained, held_out).out):
+        confusion[classes.index(Path(row["path"]).parent.name), classes.index(row["label"])] += 1
+    assert confusion.tolist() == scores["confusion"]
+    assert scores["num_examples"] == 30
+
+
+def test_evaluate_repeats_the_test_score_of_the_run(ptft: Ptft, config: Path) -> None:
+    summary = ptft("pretrain", config, "--json", "--set", "train.ema=0.5").json
+    again = ptft("evaluate", summary["checkpoint"], "--json").json
+    for key in ("top1", "loss", "confusion", "per_class", "num_examples"):
+        assert again[key] == summary["test"][key]
+    told = ptft("evaluate", summary["checkpoint"])
+    assert told.out.count("\n") == 1
+    assert f"n = {again['num_examples']}" in told.out
+    assert "recall" in told.err
+
+
+def test_one_image_alone_gets_the_probability_it_gets_among_others(ptft: Ptft, trained: Path, photos: Path) -> None:
+    together = rows(ptft("predict", trained, photos).out)
+    alone = rows(ptft("predict", trained, together[7]["path"]).out)
+    assert float(alone[0]["probability"]) == pytest.approx(float(together[7]["probability"]), abs=1e-5)
+
+
+def test_evaluate_matches_classes_by_name_also_a_part_of_them_in_another_order(
+    ptft: Ptft, trained: Path, tmp_path: Path
+) -> None:
+    folder = make_images(tmp_path / "two", {"red": COLOURS["red"], "blue": COLOURS["blue"]}, 5)
+    whole = ptft("evaluate", trained, "--data", folder, "--json").json
+    assert [row["num_examples"] for row in whole["per_class"]] == [5, 0, 5]
+
+
+def test_a_class_the_checkpoint_does_not_know_exits_3_and_is_named(ptft: Ptft, trained: Path, tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "more", COLOURS | {"wasp": (1, 1, 1)}, 2)
+    result = ptft("evaluate", trained, "--data", folder)
+    assert result.code == 3
+    assert "'wasp'" in result.err
+
+
+def test_jsonl_lists_the_top_classes_in_falling_order(ptft: Ptft, trained: Path, photos: Path) -> None:
+    lines = ptft("predict", trained, photos, "--format", "jsonl", "--top", "2").out.splitlines()
+    for line in map(json.loads, lines):
+        first, second = line["top"]
+        assert (line["label"], line["probability"]) == (first["label"], first["probability"])
+        assert first["probability"] >= second["probability"]
+    assert len(lines) == 60
+
+
+def test_an_unreadable_image_is_named_the_others_are_predicted_and_the_exit_code_is_3(
+    ptft: Ptft, trained: Path, photos: Path
+) -> None:
+    (photos / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    result = ptft("predict", trained, photos)
+    assert result.code == 3
+    assert "broken.jpg" in result.err
+    assert len(rows(result.out)) == 60
+    only = ptft("predict", trained, photos / "red" / "broken.jpg")
+    assert (only.code, rows(only.out)) == (3, [])
+
+
+def test_grey_rgba_and_large_images_are_predicted_as_their_colour(ptft: Ptft, config: Path, tmp_path: Path) -> None:
+    trained = ptft("pretrain", config, "--set", "train.steps=40").path
+    large = Image.fromarray(np.full((90, 120, 3), COLOURS["green"], np.uint8))
+    large.save("large.jpg")
+    large.convert("RGBA").save("clear.png")
+    large.convert("P").save("palette.gif")
+    found = rows(ptft("predict", trained, "large.jpg", "clear.png", "palette.gif").out)
+    assert [row["label"] for row in found] == ["green"] * 3
+
+
+@pytest.mark.parametrize("arguments", [["nowhere.png"], ["."]])
+def test_nothing_to_predict_exits_3(ptft: Ptft, trained: Path, arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = ptft("predict", trained.absolute(), *(["empty"] if arguments == ["."] else arguments))
+    assert (result.code, result.out) == (3, "")
+
+
+def test_an_unknown_format_exits_2_and_a_damaged_checkpoint_4(ptft: Ptft, trained: Path, photos: Path) -> None:
+    assert ptft("predict", trained, photos, "--format", "xml").code == 2
+    content = bytearray(trained.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    Path("damaged.pt").write_bytes(content)
+    for command in (["predict", "damaged.pt", photos], ["evaluate", "damaged.pt"], ["inspect", "damaged.pt"]):
+        result = ptft(*command)
+        assert (result.code, result.out) == (4, "")
+        assert "damaged.pt" in result.err
+
+
+def test_inspect_tells_classes_format_and_digest(ptft: Ptft, trained: Path) -> None:
+    told = ptft("inspect", trained).out
+    assert "blue, green, red" in told
+    assert "12x12" in told
+    assert "(verified)" in told
+    assert ptft("inspect", trained, "--json").json["has_optimizer"] is True
