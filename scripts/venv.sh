@@ -5,8 +5,14 @@ wanted="$(sha256sum pyproject.toml | cut -d' ' -f1)"
 stamp=".venv/ptft-${extra:-base}-$wanted"
 if [ ! -e "$stamp" ]; then
   echo "installing into .venv (torch is large; once only) …" >&2
-  python="$(command -v python3.13 python3.12 python3.11 python3 | head -n 1)"
-  [ -x .venv/bin/python ] || "$python" -m venv .venv || exit 1
+  if [ ! -x .venv/bin/python ]; then
+    for python in python3 python3.13 python3.12 python3.11; do
+      "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
+      python=""
+    done
+    [ -n "$python" ] || { echo "Python 3.11 or newer is needed." >&2; exit 1; }
+    "$python" -m venv .venv || exit 1
+  fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}" 1>&2 || exit 1
   touch "$stamp"
 fi

@@ -27,7 +27,7 @@ def write_page(folder: RunFolder, summary: Summary) -> None:
     template = Environment(autoescape=True).from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
     part: Part = "test" if "test" in summary.scores else "validation"
     scores = summary.scores.get(part)
-    metadata = summary.checkpoint.metadata
+    metadata, lines = summary.checkpoint.metadata, read_metrics(folder)
     page = template.render(
         title=f"{metadata.command} {folder.path.name}",
         summary=summary,
@@ -36,7 +36,8 @@ def write_page(folder: RunFolder, summary: Summary) -> None:
         scores=scores,
         duration=duration(summary.seconds),
         per_class=scores.per_class(metadata.classes) if scores else [],
-        curves=_inline(_curves(read_metrics(folder))),
+        loss=_inline(_loss(lines)),
+        accuracy=_inline(_accuracy(lines)) if any("validation_top1" in line for line in lines) else None,
         confusion=_inline(_confusion(scores.confusion.tolist(), metadata.classes)) if scores else None,
         config=folder.config.read_text("utf-8"),
     )
@@ -57,25 +58,32 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _curves(lines: list[dict[str, Any]]) -> "Figure":
-    """Training and validation loss on the left, validation accuracy with its band on the right."""
-    figure = _figure(9, 3.2)
-    left, right = figure.subplots(1, 2)
-    training = [line for line in lines if "train_loss" in line]
+def _loss(lines: list[dict[str, Any]]) -> "Figure":
+    """Training loss, and validation loss where there is one."""
+    figure = _figure(4.6, 3.2)
+    axes = figure.subplots()
+    for key, label, marker in (("train_loss", "training", ""), ("validation_loss", "validation", ".")):
+        told = [line for line in lines if key in line]
+        if told:
+            steps, losses = [line["step"] for line in told], [line[key] for line in told]
+            axes.plot(steps, losses, marker=marker, label=label)
+    axes.set(xlabel="step", ylabel="loss (nats)")
+    axes.legend(frameon=False)
+    _soften(axes)
+    return figure
+
+
+def _accuracy(lines: list[dict[str, Any]]) -> "Figure":
+    """Validation accuracy with its band."""
+    figure = _figure(4.6, 3.2)
+    axes = figure.subplots()
     looks = [line for line in lines if "validation_top1" in line]
-    left.plot([line["step"] for line in training], [line["train_loss"] for line in training], label="training")
-    if looks:
-        steps = [line["step"] for line in looks]
-        left.plot(steps, [line["validation_loss"] for line in looks], marker=".", label="validation")
-        top1 = [100 * line["validation_top1"] for line in looks]
-        low, high = ([100 * line[f"validation_top1_{end}"] for line in looks] for end in ("low", "high"))
-        right.plot(steps, top1, marker=".", color="tab:orange")
-        right.fill_between(steps, low, high, alpha=0.2, color="tab:orange", linewidth=0)
-    left.set(xlabel="step", ylabel="loss (nats)")
-    left.legend(frameon=False)
-    right.set(xlabel="step", ylabel="validation accuracy (%)")
-    for axes in (left, right):
-        _soften(axes)
+    steps = [line["step"] for line in looks]
+    low, high = ([100 * line[f"validation_top1_{end}"] for line in looks] for end in ("low", "high"))
+    axes.plot(steps, [100 * line["validation_top1"] for line in looks], marker=".", color="tab:orange")
+    axes.fill_between(steps, low, high, alpha=0.2, color="tab:orange", linewidth=0)
+    axes.set(xlabel="step", ylabel="validation accuracy (%)")
+    _soften(axes)
     return figure
 
 
