@@ -14,10 +14,11 @@ import torch
 from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
+from ptft.errors import DataError
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console, duration
 from ptft.runtime import memory_errors
-from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
 
 _TIMED_STEPS = 4
 
@@ -35,12 +36,27 @@ def check_pretrain(config: PretrainConfig, console: Console) -> tuple[dict[str, 
     Raises:
         PtftError: whatever the run would have met.
     """
-    return _check(config, lambda: prepare_pretrain(config, console), console)
+    return _check(config, lambda: prepare_pretrain(_tolerant(config), console), console)
 
 
 def check_finetune(config: FinetuneConfig, source: Path, console: Console) -> tuple[dict[str, Any], str]:
     """Tries out a finetuning from the checkpoint `source`; else as `check_pretrain`."""
-    return _check(config, lambda: prepare_finetune(config, source, console), console)
+    return _check(config, lambda: prepare_finetune(_tolerant(config), source, console), console)
+
+
+def _tolerant(config: RunConfigT) -> RunConfigT:
+    """The config with every bad image left out, so that all of them can be told."""
+    data = config.data.model_copy(update={"on_bad_image": "skip", "max_bad_images": sys.maxsize})
+    return config.model_copy(update={"data": data})
+
+
+def _judge_bad(task: Task, config: RunConfig) -> None:
+    allowed = config.data.max_bad_images if config.data.on_bad_image == "skip" else 0
+    if len(task.bad_images) > allowed:
+        raise DataError(
+            f"{len(task.bad_images)} images cannot be read, named above. Repair or remove them, or set "
+            "data.on_bad_image: skip and data.max_bad_images."
+        )
 
 
 def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console) -> tuple[dict[str, Any], str]:
@@ -48,6 +64,7 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
     with memory_errors():
         prepared = prepare()
         _tell_counts(prepared.task, console)
+        _judge_bad(prepared.task, config)
         seconds = _time_steps(prepared)
     task, num_steps, peak = prepared.task, prepared.num_steps, _peak_bytes(prepared.device)
     num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())

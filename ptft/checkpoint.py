@@ -15,11 +15,13 @@ torch.load verifies nothing: a flipped bit in a tensor loads silently. The diges
 """
 
 import hashlib
+import io
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import torch
 from pydantic import Field, ValidationError
@@ -37,6 +39,9 @@ class DataSeen(Config):
 
     origin: str
     fingerprint: str
+    """SHA-256 over the training part: class names, labels and the content of every image."""
+    listing: str
+    """SHA-256 over which image, by name, is in which part."""
     num_examples: int
     classes: Names
 
@@ -121,8 +126,32 @@ def write(path: Path, metadata: Metadata, tensors: Mapping[str, Tensor]) -> str:
     text = metadata.model_dump_json()
     identity = _digest(text, kept)
     content = {"format": "ptft", "version": VERSION, "metadata": text, "tensors": kept, "digest": identity}
-    write_durably(path, lambda file: torch.save(content, file))
+    write_durably(path, lambda file: _save(content, file))
     return identity
+
+
+def _save(content: dict[str, Any], file: BinaryIO) -> None:
+    """torch.save, which hides the OSError of a full disk behind one of its own, with the OSError brought back."""
+    sink = _Sink(file)
+    torch.save(content, cast(BinaryIO, sink))
+    if sink.error is not None:
+        raise sink.error
+
+
+class _Sink(io.RawIOBase):
+    """Passes bytes on until the first OSError, which it keeps."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.error is None:
+            try:
+                return self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
 
 
 def read(path: Path) -> Checkpoint:
@@ -166,8 +195,12 @@ def read_weights(path: Path) -> Checkpoint | dict[str, Tensor]:
 
 
 def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file.")
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise CheckpointError(f"{path}: no such checkpoint file ({error.strerror}).") from error
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path} is a folder. Name a file in it, for example {path}/checkpoints/best.pt.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -3,6 +3,7 @@
 Nothing heavy is imported at the top: `ptft --help` answers before torch could be loaded.
 """
 
+import io
 import json
 import shlex
 import signal
@@ -69,7 +70,7 @@ def pretrain(
 
         return pretrain(settings, session)
 
-    _train(PretrainConfig, config, sets or [], None, out, resume, as_json, work)
+    _train(PretrainConfig, config, sets or [], None, None, out, resume, as_json, work)
 
 
 @app.command()
@@ -95,16 +96,17 @@ def finetune(
 
         return finetune(settings, source, session)
 
-    _train(FinetuneConfig, config, sets or [], data, out, resume, as_json, work)
+    _train(FinetuneConfig, config, sets or [], data, source, out, resume, as_json, work)
 
 
 @app.command()
 def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Score a checkpoint on its test images, or on a folder; per class, with intervals."""
     from ptft.inference import evaluate_checkpoint
+    from ptft.runtime import memory_errors
 
-    console = _console()
-    result, sentence = evaluate_checkpoint(checkpoint, data, console)
+    with memory_errors():
+        result, sentence = evaluate_checkpoint(checkpoint, data, _console())
     _print(json.dumps(result) if as_json else sentence)
 
 
@@ -117,10 +119,14 @@ def predict(
 ) -> None:
     """Name the class of each image: path,label,probability."""
     from ptft.inference import predict_paths
+    from ptft.runtime import memory_errors
 
     if format_ not in ("csv", "jsonl"):
         raise UsageError(f"--format: {format_!r} is not one of csv, jsonl.")
-    unreadable = predict_paths(checkpoint, paths, format_, top, sys.stdout, _console())
+    # As other filters do: end quietly when the reader of our output goes away.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with memory_errors():
+        unreadable = predict_paths(checkpoint, paths, format_, top, sys.stdout, _console())
     if unreadable:
         raise typer.Exit(3)
 
@@ -218,15 +224,18 @@ def main() -> NoReturn:
     """Entry point of the `ptft` command: runs it and turns every error into a sentence and an exit code."""
     signal.signal(signal.SIGINT, _stop_at_once)
     signal.signal(signal.SIGTERM, _stop_at_once)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="ptft")
     except PtftError as error:
         _complain(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output went away, as `ptft predict … | head` does.
-        sys.stderr.close()
-        sys.exit(128 + signal.SIGPIPE)
+    except _SignalReceived as received:
+        stopped = StoppedError(received.signum)
+        _complain(stopped)
+        sys.exit(stopped.exit_code)
     except Exception:
         traceback.print_exc()
         typer.echo("\nThis is a bug of ptft, not yours. Please report it with the lines above.", err=True)
@@ -234,9 +243,15 @@ def main() -> NoReturn:
     raise AssertionError("a typer app always exits")
 
 
+class _SignalReceived(BaseException):
+    """SIGINT or SIGTERM outside of a run. No Exception: nothing on the way may take it for a fault of a file."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+
+
 def _stop_at_once(signum: int, _frame: FrameType | None) -> None:
-    """What signals do outside of a run, where there is nothing to save."""
-    raise StoppedError(signum)
+    raise _SignalReceived(signum)
 
 
 def _complain(error: PtftError) -> None:
@@ -259,12 +274,29 @@ def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data:
     """The config, with `--data` in place of what the file says about where the images are."""
     from ptft.config.load import load
 
-    if data is None:
-        return load(config, model, sets)
-    located = ["data.name=csv", f"data.path={json.dumps(str(data))}"]
-    if data.suffix.lower() not in (".csv", ".tsv"):
-        located = ["data.name=folder", f"data.root={json.dumps(str(data))}"]
-    return load(config, model, [*located, *sets])
+    return load(config, model, sets if data is None else [*_located(data, config), *sets])
+
+
+def _located(data: Path, config: Path | None) -> list[str]:
+    """`--data` as settings. The keys that every source has are kept from the file, those of another source are not."""
+    from ptft.config.document import read
+    from ptft.config.yaml_text import one_line
+    from ptft.data.sources import DataConfig
+    from ptft.data.sources.table import TABLE_SUFFIXES
+
+    table = data.suffix.lower() in TABLE_SUFFIXES
+    section: dict[str, object] = {"name": "csv", "path": str(data)} if table else {"name": "folder", "root": str(data)}
+    given = read(config).data.get("data") if config else None
+    if isinstance(given, dict):
+        section |= {key: given[key] for key in DataConfig.model_fields if key in given and key != "name"}
+    return [f"data={one_line(section)}"]
+
+
+def _check_apart(folder: Path, settings: "RunConfig") -> None:
+    """A run folder inside the images would become a class."""
+    root = getattr(settings.data, "root", None)
+    if root and Path(root).expanduser().resolve() in folder.resolve().parents and settings.data.name == "folder":
+        raise UsageError(f"the run folder {folder} would lie among the images in {root}. Choose another with --out.")
 
 
 def _train(
@@ -272,6 +304,7 @@ def _train(
     config: Path | None,
     sets: list[str],
     data: Path | None,
+    source: Path | None,
     out: Path | None,
     resume: bool,
     as_json: bool,
@@ -284,8 +317,9 @@ def _train(
 
     settings = _load(model, config, sets, data)
     folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
-    result = run_in_folder(folder, settings, work, resume=resume, console=_console(), command=_command())
-    _print(json.dumps(result) if as_json else result["checkpoint"])
+    _check_apart(folder.path, settings)
+    result = run_in_folder(folder, settings, work, source=source, resume=resume, console=_console(), command=_command())
+    _print(json.dumps(result, allow_nan=False) if as_json else result["checkpoint"])
 
 
 def _command() -> str:

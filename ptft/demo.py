@@ -88,7 +88,13 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
 def _pretrain(folder: Path, config: PretrainConfig) -> dict[str, Any]:
     with Path(os.devnull).open("w") as nowhere:
         return run_in_folder(
-            RunFolder(folder), config, pretrain, resume=True, console=Console(nowhere), command="ptft demo"
+            RunFolder(folder),
+            config,
+            pretrain,
+            source=None,
+            resume=True,
+            console=Console(nowhere),
+            command="ptft demo",
         )
 
 
@@ -103,6 +109,7 @@ def _finetune(out: Path, seed: int, source: Path) -> dict[str, Any]:
             RunFolder(out / f"pretrained-{seed}"),
             config,
             lambda resolved, session: finetune(resolved, source, session),
+            source=source,
             resume=True,
             console=Console(nowhere),
             command="ptft demo",

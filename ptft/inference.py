@@ -14,8 +14,9 @@ from ptft.checkpoint import Checkpoint
 from ptft.data.records import Part, Record
 from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
 from ptft.data.sources.listing import file_mode, image_files, printable
+from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
-from ptft.data.task import Examples, Format, prepare_part
+from ptft.data.task import listing_of, prepare_part
 from ptft.errors import CheckpointError, DataError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
@@ -57,6 +58,7 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     found = checkpoint.read(path)
     classes = found.metadata.classes
     records, config, where = _test_records(found, data)
+    config = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
     labels = {record.label for record in records if record.label is not None}
     if strangers := sorted(labels - set(classes)):
         raise DataError(
@@ -64,8 +66,10 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
             f"It knows {', '.join(map(repr, classes))}."
         )
     examples, bad = prepare_part(records, classes, config, format_of(found))
-    for line in bad.met:
+    for line in bad:
         console.say(f"left out: {line}")
+    if not len(examples):
+        raise DataError(f"{where}: no image could be read.")
     device = pick_device("auto")
     scores = evaluate(load_classifier(found).to(device), examples, format_of(found), len(classes), device)
     console.say(f"{path} on {where}:")
@@ -75,6 +79,7 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
         "digest": found.digest,
         "data": where,
         **describe_scores(scores, classes),
+        "bad_images": list(bad),
     }
     return result, scores.sentence()
 
@@ -85,6 +90,11 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
     if data is None:
         source = own.open()
         _, parts = split(source, own, seed=found.metadata.config["seed"])
+        if listing_of(parts) != found.metadata.lineage[-1].data.listing:
+            raise DataError(
+                f"{source.origin} has other images than when the checkpoint was trained, so that its test images may "
+                "have been trained on. Give images of their own with --data."
+            )
         part: Part = "test" if parts["test"] else "validation"
         if not parts[part]:
             raise DataError(f"{source.origin} has neither test nor validation images. Give --data.")
@@ -93,6 +103,8 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
         config: DataConfig = Folder(name="folder", root=str(data))
         source = open_parts(str(data))
         return source.records, config, source.origin
+    if data.suffix.lower() not in TABLE_SUFFIXES:
+        raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
     table = Csv(name="csv", path=str(data))
     source = table.open()
     tests = [record for record in source.records if record.part == "test"]
@@ -126,12 +138,10 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     num_bad = 0
     config = Folder(name="folder", root=".", on_bad_image="skip", max_bad_images=len(records))
     for start in range(0, len(records), 1024):
-        readable, bad = _readable(records[start : start + 1024], config, format_of_images)
+        readable, bad = prepare_part(records[start : start + 1024], (), config, format_of_images)
         num_bad += len(bad)
         for line in bad:
             console.say(f"ptft: {line}")
-        if readable is None:
-            continue
         for rows, logits in logits_of(classifier, readable, format_of_images, device):
             probabilities, ranked = logits.softmax(dim=1).topk(min(top, len(classes)))
             for row, shares, best in zip(rows.tolist(), probabilities.tolist(), ranked.tolist(), strict=True):
@@ -140,14 +150,6 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
                     [(classes[index], share) for index, share in zip(best, shares, strict=True)],
                 )
     return num_bad
-
-
-def _readable(records: Sequence[Record], config: DataConfig, format_: Format) -> tuple[Examples | None, Sequence[str]]:
-    try:
-        examples, bad = prepare_part(records, (), config, format_)
-    except DataError as error:
-        return None, str(error).splitlines()
-    return examples, bad.met
 
 
 def _records(paths: Sequence[Path]) -> list[Record]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch.amp import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
@@ -111,6 +112,11 @@ def prepare_finetune(
     model = config.model or weights.model
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
+    if weights.format and model.in_channels not in (None, weights.format.in_channels):
+        raise UsageError(
+            f"model.in_channels: {model.in_channels}, but the source was trained on images of "
+            f"{weights.format.in_channels} channels. Leave it out: images are converted."
+        )
     task = _read_task(config, console, saved, weights.format, model.in_channels, check_stop)
     classifier = _random_classifier(model, task, config.seed)
     tensors = saved.metadata.transfer if saved else _transfer(classifier, weights, task, config, console)
@@ -169,6 +175,8 @@ def _assemble(
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
 ) -> Prepared:
+    if config.train.patience is not None and "validation" not in task.parts:
+        raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
     device = pick_device(config.device)
     classifier.to(device)
     frozen = isinstance(config, FinetuneConfig) and config.transfer.freezes_backbone
@@ -199,7 +207,13 @@ def _decide(
     train, format_ = config.train, task.format
     if train.precision == "fp16" and device.type != "cuda":
         raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
-    micro = -(-_known(train.batch_size) // train.accumulate)
+    batch_size = _known(train.batch_size)
+    if batch_size // train.accumulate < 2 and any(isinstance(part, _BatchNorm) for part in classifier.modules()):
+        raise UsageError(
+            f"train.batch_size: {batch_size} in {train.accumulate} micro-batches leaves single images, of which batch "
+            "norm knows no statistics. Raise batch_size or lower accumulate."
+        )
+    micro = -(-batch_size // train.accumulate)
     shape = (micro, format_.in_channels, format_.image_size, format_.image_size)
     choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format)
     if sentence:

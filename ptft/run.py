@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import torch
+
 from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
@@ -70,7 +72,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     per_epoch = len(prepared.task.train) / prepared.batch_size
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
-        closing(Journal(folder, state.progress.step, per_epoch, console, bar)) as journal,
+        closing(Journal(folder, state.progress.step, per_epoch, bar)) as journal,
     ):
         reason = fit(
             state,
@@ -85,7 +87,11 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     final = folder.best if folder.best.exists() else folder.last
     summary = _summarize(prepared, session, checkpoint.read(final), reason)
     write_summary(folder, summary)
-    write_page(folder, summary)
+    try:
+        write_page(folder, summary)
+    except (ValueError, RuntimeError) as error:
+        # Training is done and saved: a picture that cannot be drawn must not make it a failure.
+        console.say(f"ptft: {folder.report} could not be drawn: {error}")
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 
@@ -125,7 +131,11 @@ def _plan(prepared: Prepared) -> Plan:
 def _metadata(prepared: Prepared) -> Metadata:
     task, format_ = prepared.task, prepared.task.format
     seen = DataSeen(
-        origin=task.origin, fingerprint=task.fingerprint, num_examples=len(task.train), classes=task.classes
+        origin=task.origin,
+        fingerprint=task.fingerprint,
+        listing=task.listing,
+        num_examples=len(task.train),
+        classes=task.classes,
     )
     own = Ancestor(command=prepared.command, digest=None, data=seen, model=prepared.model.name, steps=0)
     return Metadata(
@@ -148,6 +158,7 @@ def _summarize(prepared: Prepared, session: Session, final: Checkpoint, reason: 
     """Scores the weights of the final checkpoint in fp32: what `ptft evaluate` will say too."""
     progress = prepared.state.progress
     prepared.classifier.load_state_dict(final.weights())
+    prepared.classifier.to(memory_format=torch.contiguous_format)
     score = _scorer(prepared, "fp32", session.stop.check)
     parts: tuple[Part, ...] = ("validation", "test")
     scores = {part: score(prepared.classifier, part) for part in parts if part in prepared.task.parts}

@@ -1,6 +1,7 @@
 """The run folder: who holds it, how far the run is, and its checkpoints."""
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from ptft.errors import BusyError, CheckpointError, UsageError
+from ptft.errors import BusyError, CheckpointError, StorageError, UsageError
 from ptft.storage import storage_errors, write_text_durably
 
 RunStatus = Literal["running", "done", "stopped", "failed"]
@@ -25,6 +26,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._identity: dict[str, Any] = {}
         self.config = path / "config.yaml"
         self.status = path / "status.json"
         self.metrics = path / "metrics.jsonl"
@@ -58,6 +60,8 @@ class RunFolder:
                 lock.seek(0)
                 holder = lock.read().strip() or "another process"
                 raise BusyError(f"{self.path} is in use by {holder}. Wait for it, or choose another --out.") from None
+            except OSError as error:
+                raise StorageError(f"cannot lock {self.path}: {error.strerror}. Choose another --out.") from error
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
@@ -74,6 +78,34 @@ class RunFolder:
         if not self.is_started() and self.path.exists() and {entry.name for entry in self.path.iterdir()} - ours:
             raise UsageError(f"{self.path} holds other files and no run. Choose another folder with --out.")
 
+    def identify(self, command: str, source: Path | None) -> None:
+        """Makes the folder one of this command and source checkpoint, or checks that it is.
+
+        Args:
+            command: `pretrain` or `finetune`.
+            source: the checkpoint a finetuning starts from; one that is gone by now is not compared.
+
+        Raises:
+            UsageError: the run in it is of another command or starts from another checkpoint.
+        """
+        before = self._read_status() if self.is_started() else {}
+        now = {"command": command, "source": _sha256(source) if source else None}
+        if before.get("command", command) != command:
+            raise UsageError(f"{self.path} holds a {before['command']} run. Choose another folder with --out.")
+        if before.get("source") and now["source"] not in (None, before["source"]):
+            raise UsageError(
+                f"{self.path} holds a finetuning from another checkpoint than {source}. "
+                "Choose another folder with --out."
+            )
+        self._identity = now | ({"source": before["source"]} if before.get("source") and not now["source"] else {})
+
+    def _read_status(self) -> dict[str, Any]:
+        try:
+            status = json.loads(self.status.read_text())
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
     def is_started(self) -> bool:
         """Whether a run has begun here."""
         return self.config.exists()
@@ -85,14 +117,15 @@ class RunFolder:
             CheckpointError: the final checkpoint was removed since.
         """
         try:
-            if json.loads(self.status.read_text())["state"] != "done":
+            if self._read_status().get("state") != "done":
                 return None
             summary: dict[str, Any] = json.loads(self.summary.read_text())
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if not Path(summary["checkpoint"]).is_file():
-            raise CheckpointError(f"{self.path} holds a finished run, but {summary['checkpoint']} is gone.")
-        return summary
+        final = self.checkpoints / Path(summary["checkpoint"]).name
+        if not final.is_file():
+            raise CheckpointError(f"{self.path} holds a finished run, but {final} is gone.")
+        return summary | {"checkpoint": str(final)}
 
     def write_status(self, state: RunStatus, step: int, num_steps: int, **more: Any) -> None:
         """Replaces status.json.
@@ -103,7 +136,7 @@ class RunFolder:
             num_steps: of the whole run; 0 before that is known.
             more: `exit_code` and `reason` when the run has ended, `checkpoint` when it is done.
         """
-        status = {"state": state, "step": step, "num_steps": num_steps, **more}
+        status = {**self._identity, "state": state, "step": step, "num_steps": num_steps, **more}
         status |= {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -113,13 +146,19 @@ class RunFolder:
 
     def write_end(self, state: RunStatus, exit_code: int, reason: str) -> None:
         """Adds to status.json how a run ended early."""
-        try:
-            before = json.loads(self.status.read_text())
-        except (OSError, ValueError):
-            before = {}
+        before = self._read_status()
         self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)
 
     def saved_paths(self) -> list[Path]:
         """Checkpoints to resume from, newest first."""
         steps = sorted(self.checkpoints.glob("step-*.pt"), reverse=True)
         return [path for path in (self.last, *steps) if path.exists()]
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a file's bytes; None where there is no file to read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

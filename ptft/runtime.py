@@ -109,7 +109,7 @@ def memory_errors() -> Iterator[None]:
             raise
         raise OutOfMemoryError(
             f"out of memory: {str(error).splitlines()[0] if str(error) else 'the machine has no more'}. "
-            "Raise train.accumulate (same result, less memory), or lower train.batch_size or data.image_size."
+            "Raise train.accumulate (smaller micro-batches), or lower train.batch_size or data.image_size."
         ) from error
 
 

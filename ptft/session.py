@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
@@ -38,6 +39,7 @@ def run_in_folder(
     config: RunConfigT,
     work: "Callable[[RunConfigT, Session], Summary]",
     *,
+    source: Path | None,
     resume: bool,
     console: Console,
     command: str,
@@ -48,6 +50,7 @@ def run_in_folder(
         folder: of the run.
         config: as given now; a run that goes on takes its own, which this one must not contradict.
         work: trains.
+        source: the checkpoint of a finetuning; None for pretraining.
         resume: whether to go on with a run that is there.
         console: for everything said.
         command: as typed.
@@ -59,6 +62,7 @@ def run_in_folder(
         PtftError: any of `ptft.errors`; status.json tells it too.
     """
     with stop_on_signals() as stop, folder.hold(resume=resume):
+        folder.identify("finetune" if source else "pretrain", source)
         if folder.is_started():
             config = _stored(folder, config)
         if finished := folder.finished():

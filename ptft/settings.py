@@ -157,4 +157,6 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
 
 def default_folder(config: RunConfig, named_after: Path) -> Path:
     """The run folder: what the config says, else `runs/` and the stem of the config (or data folder)."""
-    return Path(config.out) if config.out else Path("runs") / named_after.stem
+    if config.out:
+        return Path(config.out)
+    return Path("runs") / (named_after.stem if named_after.suffix else named_after.resolve().name)

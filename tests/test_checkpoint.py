@@ -14,7 +14,9 @@ from ptft.errors import CheckpointError, StorageError
 
 
 def make_metadata() -> Metadata:
-    seen = DataSeen(origin="folder photos", fingerprint="ab" * 32, num_examples=7, classes=("ant", "no"))
+    seen = DataSeen(
+        origin="folder photos", fingerprint="ab" * 32, listing="cd" * 32, num_examples=7, classes=("ant", "no")
+    )
     own = Ancestor(command="pretrain", digest=None, data=seen, model="small-cnn", steps=5)
     return Metadata(
         command="pretrain",

@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_exits_6_and_leaves_no_bad_checkpoint(ptft: Pt
 
     result = ptft("pretrain", config, "--set", "optim.lr=1e30", "--set", "checkpoint.every={steps: 1}")
     assert result.code == 6
-    assert "not finite at step" in result.err
+    assert "is not finite" in result.err
     for path in Path("runs/run/checkpoints").glob("*.pt"):
         assert all(torch.isfinite(tensor).all() for tensor in read(path).tensors.values())
 
@@ -258,3 +258,70 @@ def test_schema_is_json(ptft: Ptft, what: str) -> None:
     properties = ptft("schema", what).json["properties"]
     assert {"data", "model", "train"} <= properties.keys()
     assert ("transfer" in properties) == (what == "finetune")
+
+
+def test_a_file_size_limit_exits_5_in_a_sentence_and_a_raised_one_goes_on(tmp_path: Path, config: Path) -> None:
+    command = f"ulimit -f 12; {sys.executable} -m ptft pretrain run.yaml"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5, done.stderr
+    assert "checkpoints/step-" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "runs/run/status.json").read_text())["exit_code"] == 5
+    assert not list((tmp_path / "runs/run/checkpoints").iterdir())
+    assert run_process("pretrain", "run.yaml", "--resume", cwd=tmp_path).code == 0
+
+
+def test_a_last_step_that_spoils_the_weights_exits_6(ptft: Ptft, config: Path) -> None:
+    for validation in ("0.1", "0.0"):
+        settings = ["--set", "optim.lr=1e38", "--set", "train.steps=1", "--set", f"data.validation={validation}"]
+        assert ptft("pretrain", config, "--out", f"runs/{validation}", *settings).code == 6
+    assert not list(Path("runs", "0.1", "checkpoints").glob("*.pt"))
+
+
+def test_a_finished_run_can_be_moved(ptft: Ptft, config: Path) -> None:
+    ptft("pretrain", config)
+    Path("runs/run").rename("moved")
+    assert ptft("pretrain", config, "--out", "moved", "--resume").path == Path("moved/checkpoints/best.pt")
+
+
+def test_class_names_may_hold_any_characters(ptft: Ptft, config: Path, photos: Path) -> None:
+    (photos / "red").rename(photos / "$_{no")
+    (photos / "blue").rename(photos / "日本, \\'012'")
+    result = ptft("pretrain", config, "--json")
+    assert result.code == 0, result.err
+    assert "could not be drawn" not in result.err
+    assert result.json["classes"][0] == "$_{no"
+
+
+def test_a_micro_batch_of_one_is_refused_with_batch_norm(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--set", "train.accumulate=5")
+    assert result.code == 2
+    assert "batch norm" in result.err
+
+
+def test_patience_without_validation_is_refused(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--set", "train.patience=2", "--set", "data.validation=0.0")
+    assert result.code == 2
+    assert "train.patience" in result.err
+
+
+def test_a_run_folder_among_the_images_is_refused(ptft: Ptft, config: Path, photos: Path) -> None:
+    result = ptft("pretrain", config, "--out", photos / "runs")
+    assert result.code == 2
+    assert not (photos / "runs").exists()
+
+
+def test_check_lists_every_bad_image(ptft: Ptft, config: Path, photos: Path) -> None:
+    for name in ("a", "b"):
+        (photos / "red" / f"{name}.png").write_bytes(b"not an image")
+    result = ptft("check", config)
+    assert result.code == 3
+    assert "red/a.png" in result.err
+    assert "red/b.png" in result.err
+    assert "2 images cannot be read" in result.err
+
+
+def test_a_reader_that_goes_away_does_not_end_a_run(tmp_path: Path, config: Path) -> None:
+    command = f"{sys.executable} -m ptft pretrain run.yaml 2>&1 >/dev/null | true"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=120, check=True)
+    assert json.loads((tmp_path / "runs/run/status.json").read_text())["state"] == "done"

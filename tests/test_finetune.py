@@ -178,3 +178,36 @@ def test_bare_weights_without_a_model_say_what_to_do(ptft: Ptft, source: Path, t
     result = ptft("finetune", "--from", "bare.pt", "--data", target, *QUICKLY)
     assert result.code == 2
     assert "does not say which model" in result.err
+
+
+def test_a_run_folder_is_of_one_command_and_one_source(ptft: Ptft, config: Path, source: Path, target: Path) -> None:
+    other = ptft("pretrain", config, "--out", "other", "--set", "seed=1").path
+    arguments = ["finetune", "--data", target, *QUICKLY, "--resume", "--from"]
+    path = ptft(*arguments, source).path
+    assert ptft(*arguments, source).path == path
+    refused = ptft(*arguments, other)
+    assert refused.code == 2
+    assert "from another checkpoint" in refused.err
+    mixed = ptft(*arguments, source, "--out", "other")
+    assert mixed.code == 2
+    assert "holds a pretrain run" in mixed.err
+
+
+def test_data_replaces_the_place_of_the_images_and_keeps_the_other_keys(ptft: Ptft, source: Path, target: Path) -> None:
+    config = Path("t.yaml")
+    config.write_text("data: {name: csv, path: nowhere.csv, classes: [red, green]}\ndevice: cpu\n")
+    path = ptft("finetune", config, "--from", source, "--data", target, *QUICKLY).path
+    assert checkpoint.read(path).metadata.classes == ("red", "green")
+
+
+def test_channels_other_than_the_sources_are_refused(ptft: Ptft, source: Path, target: Path) -> None:
+    settings = sets(model="{name: small-cnn, width: 4, in_channels: 1}")
+    result = ptft("finetune", "--from", source, "--data", target, *QUICKLY, *settings)
+    assert result.code == 2
+    assert "model.in_channels" in result.err
+
+
+def test_a_run_folder_given_as_checkpoint_is_told_where_it_lies(ptft: Ptft, source: Path, target: Path) -> None:
+    result = ptft("finetune", "--from", source.parent.parent, "--data", target)
+    assert result.code == 4
+    assert "checkpoints/best.pt" in result.err

@@ -102,6 +102,7 @@ def test_an_unreadable_image_is_named_the_others_are_predicted_and_the_exit_code
     assert len(rows(result.out)) == 60
     only = ptft("predict", trained, photos / "red" / "broken.jpg")
     assert (only.code, rows(only.out)) == (3, [])
+    assert "broken.jpg" in only.err
 
 
 def test_grey_rgba_and_large_images_are_predicted_as_their_colour(ptft: Ptft, config: Path, tmp_path: Path) -> None:
@@ -138,3 +139,26 @@ def test_inspect_tells_classes_format_and_digest(ptft: Ptft, trained: Path) -> N
     assert "12x12" in told
     assert "(verified)" in told
     assert ptft("inspect", trained, "--json").json["has_optimizer"] is True
+
+
+def test_evaluate_refuses_its_own_data_when_images_were_added(ptft: Ptft, trained: Path, photos: Path) -> None:
+    assert ptft("evaluate", trained).code == 0
+    shutil.copy(photos / "red" / "000.jpg", photos / "red" / "zzz.jpg")
+    result = ptft("evaluate", trained)
+    assert result.code == 3
+    assert "may have been trained on" in result.err
+
+
+def test_evaluate_names_bad_images_and_leaves_them_out(ptft: Ptft, trained: Path, tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "new", COLOURS, 3)
+    (folder / "red" / "bad.png").write_bytes(b"no image")
+    result = ptft("evaluate", trained, "--data", folder, "--json")
+    assert result.code == 0
+    assert "red/bad.png" in result.err
+    assert (result.json["num_examples"], len(result.json["bad_images"])) == (9, 1)
+
+
+def test_evaluate_says_what_data_must_be(ptft: Ptft, trained: Path, photos: Path) -> None:
+    result = ptft("evaluate", trained, "--data", photos / "red" / "000.jpg")
+    assert result.code == 3
+    assert "neither a folder nor a .csv" in result.err

@@ -73,6 +73,36 @@ def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
     assert metrics[0] == metrics[1]
 
 
+CRASH = """
+import os, sys
+import ptft.train.saver as saver
+links = int(sys.argv.pop(1))
+link = saver.link_durably
+def crash(existing, path):
+    global links
+    links -= 1
+    if links < 0:
+        os._exit(9)
+    link(existing, path)
+saver.link_durably = crash
+from ptft.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("links", [0, 3, 4])
+def test_a_run_that_died_between_two_names_of_a_checkpoint_keeps_the_right_best(
+    ptft: Ptft, rich_config: Path, tmp_path: Path, links: int
+) -> None:
+    settings = ["pretrain", "run.yaml", "--resume", "--set", "checkpoint.every={steps: 7}", "--out"]
+    whole = ptft(*settings, "whole").path
+    command = [sys.executable, "-c", CRASH, str(links), *settings, "died"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60).returncode == 9
+    resumed = ptft(*settings, "died")
+    assert resumed.code == 0, resumed.err
+    assert differing(whole, resumed.path) == []
+
+
 def test_the_comparison_sees_a_different_augmentation(ptft: Ptft, rich_config: Path) -> None:
     whole = ptft("pretrain", rich_config, "--out", "whole").path
     other = ptft("pretrain", rich_config, "--out", "other", "--set", "augment.hue=0.11").path

@@ -3,10 +3,12 @@
 Both kinds answer `take(indices)`; nothing above this module knows which one it has.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,9 +23,9 @@ from ptft.runtime import available_memory_bytes
 # Leaves room for the model, activations and the page cache of everybody else.
 _RESIDENT_SHARE = 0.4
 _NUM_THREADS = 8
-_WAITING = 1024
-
-_Result = TypeVar("_Result")
+# Records a thread takes at once, and how many such portions are under way: small images cost less than a task switch.
+_PORTION = 64
+_UNDER_WAY = 32
 
 
 class Images(Protocol):
@@ -47,7 +49,7 @@ class ResidentImages:
     """All images in one tensor.
 
     Attributes:
-        pixels: uint8 (N, C, S, S), on the CPU or, where it fits, on the GPU.
+        pixels: uint8 (N, C, S, S).
     """
 
     pixels: Tensor
@@ -56,7 +58,7 @@ class ResidentImages:
         return len(self.pixels)
 
     def take(self, indices: Tensor) -> Tensor:
-        return self.pixels.index_select(0, indices.to(self.pixels.device))
+        return self.pixels.index_select(0, indices)
 
     def slice(self, start: int, stop: int) -> "ResidentImages":
         return ResidentImages(self.pixels[start:stop])
@@ -77,34 +79,30 @@ class DecodedImages:
     def take(self, indices: Tensor) -> Tensor:
         channels, size, _ = self.shape
         chosen = [self.records[index] for index in indices.tolist()]
-        arrays = self.threads.map(lambda record: _decode(record, size, channels, self.max_pixels), chosen)
-        return _stack(list(arrays))
+        store = _Store(len(chosen), size, channels)
+        for array in self.threads.map(lambda record: _decode(record, size, channels, self.max_pixels), chosen):
+            store.add(array)
+        return store.tensor()
 
     def slice(self, start: int, stop: int) -> "DecodedImages":
         return replace(self, records=self.records[start:stop])
 
 
-@dataclass
-class BadImages:
-    """What to do about images that cannot be read, and those met so far."""
+@dataclass(frozen=True)
+class Loaded:
+    """What decoding gave.
 
-    policy: str
-    maximum: int
-    met: list[str] = field(default_factory=list)
+    Attributes:
+        records: those that could be read, in order.
+        images: theirs.
+        digests: BLAKE2b of each one's content: of the file's bytes, or of the pixels where there is no file.
+        bad: one line for each image that could not be read.
+    """
 
-    def report(self, error: DataError) -> None:
-        """Counts one bad image.
-
-        Raises:
-            DataError: the policy is `error`, or more than the maximum were met.
-        """
-        if self.policy == "error":
-            raise DataError(f"{error} To leave such images out: data.on_bad_image: skip.") from error
-        self.met.append(str(error))
-        if len(self.met) > self.maximum:
-            raise DataError(
-                f"{len(self.met)} images cannot be read, data.max_bad_images allows {self.maximum}. The last: {error}"
-            ) from error
+    records: Sequence[Record]
+    images: Images
+    digests: Sequence[bytes]
+    bad: Sequence[str]
 
 
 def load_images(
@@ -114,8 +112,8 @@ def load_images(
     size: int | None,
     channels: int | None,
     check_stop: Callable[[], None],
-) -> tuple[list[Record], Images, BadImages]:
-    """Decodes images in threads, once.
+) -> Loaded:
+    """Decodes images in threads: every one once, whether or not they then stay in memory.
 
     Args:
         records: the images, in the order of the result.
@@ -124,54 +122,102 @@ def load_images(
         channels: 1 or 3; None means 3 if any image has colour, else 1.
         check_stop: called between images; raises when a signal asked to stop.
 
-    Returns:
-        The records that could be read, their images in the same order, and the bad ones.
-
     Raises:
-        DataError: unreadable images (see BadImages), or sizes that differ while `size` is None.
+        DataError: more unreadable images than the config allows, or sizes that differ while `size` is None.
     """
-    bad = BadImages(config.on_bad_image, config.max_bad_images)
-    if size is not None and not _fits(len(records), size, channels or 3):
-        return list(records), DecodedImages(records, (channels or 3, size, size), config.max_pixels), bad
     kept: list[Record] = []
-    arrays: list[np.ndarray] = []
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        for record, result in _in_order(threads, records, lambda r: _attempt(r, size, channels, config.max_pixels)):
-            check_stop()
-            if isinstance(result, DataError):
-                bad.report(result)
-                continue
-            if size is None and arrays and result.shape[:2] != arrays[0].shape[:2]:
-                raise _different_sizes(kept[0], arrays[0], record, result)
-            kept.append(record)
-            arrays.append(result)
-    if not arrays:
-        raise DataError("no image could be read.")
-    if size is None and arrays[0].shape[0] != arrays[0].shape[1]:
-        height, width = arrays[0].shape[:2]
-        raise DataError(
-            f"images are {width}x{height} pixels, not square. Set data.image_size, for example {min(height, width)}: "
-            "the shorter side is resized to it and the centre kept."
+    digests: list[bytes] = []
+    bad: list[str] = []
+    store: _Store | None = None
+    for record, result in _decode_all(records, size, channels, config.max_pixels):
+        check_stop()
+        if isinstance(result, DataError):
+            bad.append(str(result))
+            _judge_bad(result, len(bad), config)
+            continue
+        digest, array = result
+        if store is None:
+            _check_square(record, array)
+            store = _Store(len(records), array.shape[0], channels, _fits(len(records), array.shape[0], channels))
+        elif array.shape[0] != store.size or array.shape[1] != store.size:
+            raise _different_sizes(kept[0], store.size, record, array)
+        store.add(array)
+        kept.append(record)
+        digests.append(digest)
+    if store is None:
+        return Loaded(
+            [], ResidentImages(torch.empty(0, channels or 1, size or 1, size or 1, dtype=torch.uint8)), [], bad
         )
-    return kept, ResidentImages(_stack(arrays)), bad
+    resident = store.tensor() if store.keeps else None
+    shape = (store.channels, store.size, store.size)
+    images = DecodedImages(kept, shape, config.max_pixels) if resident is None else ResidentImages(resident)
+    return Loaded(kept, images, digests, bad)
 
 
-def _fits(count: int, size: int, channels: int) -> bool:
-    return count * size * size * channels < _RESIDENT_SHARE * available_memory_bytes()
+class _Store:
+    """Room for up to N images of one size, made once; it gains colour with the first coloured image.
+
+    Args:
+        count: N.
+        size: S.
+        channels: 1 or 3, or None for as many as the images have.
+        keeps: whether to keep them; else only their channels are noted.
+    """
+
+    def __init__(self, count: int, size: int, channels: int | None, keeps: bool = True) -> None:
+        self.size = size
+        self.channels = channels or 1
+        self._grows = channels is None
+        self.keeps = keeps
+        self._pixels = np.empty((count if keeps else 0, self.channels, size, size), np.uint8)
+        self._count = 0
+
+    def add(self, array: np.ndarray) -> None:
+        """Adds one image, uint8 (S, S) or (S, S, 3)."""
+        if self._grows and array.ndim == 3 and self.channels == 1:
+            self.channels = 3
+            grey = self._pixels[: self._count]
+            self._pixels = np.empty((len(self._pixels), 3, self.size, self.size), np.uint8)
+            self._pixels[: self._count] = grey
+        if self.keeps:
+            self._pixels[self._count] = array.transpose(2, 0, 1) if array.ndim == 3 else array
+            self._count += 1
+
+    def tensor(self) -> Tensor:
+        """The images added, uint8 (n, C, S, S)."""
+        return torch.from_numpy(self._pixels[: self._count])
 
 
-def _in_order(
-    threads: ThreadPoolExecutor, records: Sequence[Record], work: Callable[[Record], _Result]
+def _fits(count: int, size: int, channels: int | None) -> bool:
+    return count * (channels or 3) * size * size < _RESIDENT_SHARE * available_memory_bytes()
+
+
+_Result = tuple[bytes, np.ndarray] | DataError
+
+
+def _decode_all(
+    records: Sequence[Record], size: int | None, channels: int | None, max_pixels: int
 ) -> Iterator[tuple[Record, _Result]]:
-    """`threads.map`, but with a bounded number of results waiting."""
-    for start in range(0, len(records), _WAITING):
-        chunk = records[start : start + _WAITING]
-        yield from zip(chunk, threads.map(work, chunk), strict=True)
+    """Digest and pixels of each record in order, or its error."""
+
+    def work(portion: Sequence[Record]) -> list[_Result]:
+        return [_attempt(record, size, channels, max_pixels) for record in portion]
+
+    portions = [records[start : start + _PORTION] for start in range(0, len(records), _PORTION)]
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        # Bounded: results wait in memory until they are taken.
+        for start in range(0, len(portions), _UNDER_WAY):
+            batch = portions[start : start + _UNDER_WAY]
+            for portion, results in zip(batch, threads.map(work, batch), strict=True):
+                yield from zip(portion, results, strict=True)
 
 
-def _attempt(record: Record, size: int | None, channels: int | None, max_pixels: int) -> np.ndarray | DataError:
+def _attempt(record: Record, size: int | None, channels: int | None, max_pixels: int) -> _Result:
     try:
-        return _decode(record, size, channels, max_pixels)
+        array = _decode(record, size, channels, max_pixels)
+        if isinstance(record.image, Path):
+            return hashlib.blake2b(record.image.read_bytes(), digest_size=16).digest(), array
+        return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest(), array
     except DataError as error:
         return error
 
@@ -183,18 +229,26 @@ def _decode(record: Record, size: int | None, channels: int | None, max_pixels: 
         raise DataError(f"{record.name}: cannot be read: {error}.") from error
 
 
-def _different_sizes(first: Record, a: np.ndarray, second: Record, b: np.ndarray) -> DataError:
+def _judge_bad(error: DataError, count: int, config: DataConfig) -> None:
+    if config.on_bad_image == "error":
+        raise DataError(f"{error} To leave such images out: data.on_bad_image: skip.") from error
+    if count > config.max_bad_images:
+        raise DataError(
+            f"{count} images cannot be read, data.max_bad_images allows {config.max_bad_images}. The last: {error}"
+        ) from error
+
+
+def _check_square(record: Record, array: np.ndarray) -> None:
+    height, width = array.shape[:2]
+    if height != width:
+        raise DataError(
+            f"{record.name} is {width}x{height} pixels, not square. Set data.image_size, for example "
+            f"{min(height, width)}: the shorter side is resized to it and the centre kept."
+        )
+
+
+def _different_sizes(first: Record, size: int, second: Record, array: np.ndarray) -> DataError:
     return DataError(
-        f"images differ in size: {first.name} is {a.shape[1]}x{a.shape[0]}, {second.name} is "
-        f"{b.shape[1]}x{b.shape[0]}. Set data.image_size, for example 96."
+        f"images differ in size: {first.name} is {size}x{size}, {second.name} is "
+        f"{array.shape[1]}x{array.shape[0]}. Set data.image_size, for example {size}."
     )
-
-
-def _stack(arrays: list[np.ndarray]) -> Tensor:
-    """Images (H, W) or (H, W, 3) as one tensor uint8 (N, C, H, W); grey ones gain colour beside coloured ones."""
-    channels = 3 if any(array.ndim == 3 for array in arrays) else 1
-    height, width = arrays[0].shape[:2]
-    pixels = np.empty((len(arrays), channels, height, width), np.uint8)
-    for place, array in zip(pixels, arrays, strict=True):
-        place[:] = array.transpose(2, 0, 1) if array.ndim == 3 else array
-    return torch.from_numpy(pixels)

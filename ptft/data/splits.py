@@ -15,9 +15,9 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
     """Divides a source's records into disjoint parts.
 
     The source's own parts are kept. Where it has none, each class is ranked by a hash of (split_seed, image
-    name) and the first ones are held out: an image's part depends on its own name and class alone, so choosing
-    other classes, or another seed of the run, never moves a test image into training. A few-shot subset is
-    ranked by the run's seed; with one seed 5 labels per class are among the 20.
+    name) and the first ones are held out: a class is divided by the names in it alone, so choosing other
+    classes, or another seed of the run, never moves a test image into training (adding images to a class can).
+    A few-shot subset is ranked by the run's seed; with one seed 5 labels per class are among the 20.
 
     Args:
         source: what a data source found.

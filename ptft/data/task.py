@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptft.data.images import BadImages, Images, ResidentImages, load_images
+from ptft.data.images import Images, Loaded, load_images
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources.base import DataConfig
 from ptft.data.splits import split
@@ -65,7 +65,8 @@ class Task:
         classes: names in the order of the labels.
         format: how images are given to the model.
         parts: train, and validation and test where they are not empty.
-        fingerprint: SHA-256 over the training images and labels.
+        fingerprint: SHA-256 over classes, labels and the content of every training image.
+        listing: SHA-256 over which image, by name, is in which part.
         bad_images: one line for each image that was left out.
     """
 
@@ -74,6 +75,7 @@ class Task:
     format: Format
     parts: Mapping[Part, Examples]
     fingerprint: str
+    listing: str
     bad_images: Sequence[str]
 
     @property
@@ -114,14 +116,15 @@ def prepare(
     ordered = [record for part in PARTS for record in records[part]]
     size = config.image_size or (known.image_size if known else None)
     channels = known.in_channels if known else in_channels
-    kept, images, bad = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
-    parts = _divide(kept, images, records, classes)
+    loaded = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
+    parts = _divide(loaded, records, classes)
     if missing := [name for name, count in zip(classes, _counts(parts, len(classes)), strict=True) if not count]:
         raise DataError(f"{source.origin}: no readable training image of class {', '.join(map(repr, missing))}.")
     shape = parts["train"].images.take(torch.tensor([0])).shape
     mean, std = (known.mean, known.std) if known else _statistics(parts["train"].images)
     format_ = Format(shape[-1], shape[1], mean, std)
-    return Task(source.origin, classes, format_, parts, _fingerprint(parts["train"], classes), bad.met)
+    fingerprint = _fingerprint(parts["train"], loaded.digests, classes)
+    return Task(source.origin, classes, format_, parts, fingerprint, listing_of(records), loaded.bad)
 
 
 def prepare_part(
@@ -131,27 +134,34 @@ def prepare_part(
     format_: Format,
     *,
     check_stop: Callable[[], None] = lambda: None,
-) -> tuple[Examples, BadImages]:
-    """Decodes records for evaluation or prediction, labels matched to `classes` by name (-1 without a label)."""
-    kept, images, bad = load_images(
-        records, config, size=format_.image_size, channels=format_.in_channels, check_stop=check_stop
-    )
-    return Examples(images, _labels(kept, classes), [record.name for record in kept]), bad
+) -> tuple[Examples, Sequence[str]]:
+    """Decodes records for evaluation or prediction, labels matched to `classes` by name (-1 without a label).
+
+    Returns:
+        The images that could be read, and one line for each of the others.
+    """
+    loaded = load_images(records, config, size=format_.image_size, channels=format_.in_channels, check_stop=check_stop)
+    names = [record.name for record in loaded.records]
+    return Examples(loaded.images, _labels(loaded.records, classes), names), loaded.bad
 
 
-def _divide(
-    kept: Sequence[Record], images: Images, records: Mapping[Part, Sequence[Record]], classes: Sequence[str]
-) -> dict[Part, Examples]:
+def listing_of(records: Mapping[Part, Sequence[Record]]) -> str:
+    """SHA-256 over the part, class and name of every image."""
+    lines = sorted(f"{part}\0{record.label}\0{record.name}" for part in PARTS for record in records[part])
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _divide(loaded: Loaded, records: Mapping[Part, Sequence[Record]], classes: Sequence[str]) -> dict[Part, Examples]:
     """The images of each part, without copying pixels: records are ordered by part, so each is one slice."""
     parts: dict[Part, Examples] = {}
     start = 0
     for part in PARTS:
         members = {id(record) for record in records[part]}
-        chosen = [record for record in kept if id(record) in members]
+        chosen = [record for record in loaded.records if id(record) in members]
         stop = start + len(chosen)
         if chosen:
             names = [record.name for record in chosen]
-            parts[part] = Examples(images.slice(start, stop), _labels(chosen, classes), names)
+            parts[part] = Examples(loaded.images.slice(start, stop), _labels(chosen, classes), names)
         start = stop
     return parts
 
@@ -181,12 +191,9 @@ def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _fingerprint(train: Examples, classes: Sequence[str]) -> str:
-    """SHA-256 over classes, labels and pixels of the training part (names instead of pixels when not resident)."""
+def _fingerprint(train: Examples, digests: Sequence[bytes], classes: Sequence[str]) -> str:
+    """The same whatever size the images are brought to and wherever they are kept; training images come first."""
     sha = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape"))
     sha.update(train.labels.numpy().data)
-    if isinstance(train.images, ResidentImages):
-        sha.update(train.images.pixels.contiguous().numpy().data)
-    else:
-        sha.update("\0".join(train.names).encode("utf-8", "surrogateescape"))
+    sha.update(b"".join(digests[: len(train)]))
     return sha.hexdigest()

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -29,13 +30,17 @@ class Console:
     def log_to(self, path: Path) -> None:
         """From now on everything said also goes to the end of this file, with the time."""
         self.close()
-        self._log = path.open("a", encoding="utf-8", errors="backslashreplace")
+        try:
+            self._log = path.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            self._lose_log(error)
 
     def close(self) -> None:
         """Closes the log file."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        log, self._log = self._log, None
+        if log is not None:
+            with suppress(OSError):
+                log.close()
 
     def say(self, text: str = "") -> None:
         """One or more plain lines, above the bar where there is one."""
@@ -49,8 +54,16 @@ class Console:
         """Into the log only."""
         if self._log is not None and text:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._log.writelines(f"{stamp} {line}\n" for line in text.splitlines())
-            self._log.flush()
+            try:
+                self._log.writelines(f"{stamp} {line}\n" for line in text.splitlines())
+                self._log.flush()
+            except OSError as error:
+                self._lose_log(error)
+
+    def _lose_log(self, error: OSError) -> None:
+        """A log that cannot be written is no reason to end a run: what else is on that disk will tell."""
+        self.close()
+        write_line(self._stream, f"ptft: log.txt can no longer be written: {error.strerror}.")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table in plain text; the first column is text, the others are numbers."""
@@ -114,6 +127,21 @@ class Bar:
         if self._tqdm is not None:
             self._tqdm.refresh()
 
+    def tell(self, text: str) -> None:
+        """A line of news: always on a terminal and in the log file, elsewhere not more often than progress."""
+        if self._tqdm is not None or self._is_due():
+            self._console.say(text)
+        else:
+            self._console.note(text)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        pause = max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._start))
+        if now - self._spoken < pause:
+            return False
+        self._spoken = now
+        return True
+
     def update(self, step: int, note: str) -> None:
         """Tells how far the loop is.
 
@@ -125,11 +153,9 @@ class Bar:
             self._tqdm.set_postfix_str(note, refresh=False)
             self._tqdm.update(step - self._tqdm.n)
             return
-        now = time.monotonic()
-        if now - self._spoken < max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._start)):
+        if not self._is_due():
             return
-        self._spoken = now
-        rate = (step - self._begun) / (now - self._start)
+        rate = (step - self._begun) / (self._spoken - self._start)
         left = (self._num_steps - step) / rate if rate else 0.0
         self._console.say(f"step {step:,}/{self._num_steps:,}  {note}  {duration(left)} left")
 
@@ -147,5 +173,6 @@ def duration(seconds: float) -> str:
 def write_line(stream: TextIO, text: str) -> None:
     """Writes and flushes text, escaping what the stream's encoding cannot carry: odd names must not end a run."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
+    with suppress(OSError):  # whoever listened is gone; the work goes on
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()

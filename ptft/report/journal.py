@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from ptft.report.console import Bar, Console
+from ptft.report.console import Bar
 from ptft.run_folder import RunFolder
 from ptft.storage import storage_errors, write_text_durably
 from ptft.train.metrics import Scores
@@ -17,16 +17,14 @@ class Journal:
         folder: of the run; lines of metrics.jsonl after `step` are dropped, they will come again.
         step: steps completed when this session starts.
         steps_per_epoch: to tell epochs.
-        console: for the lines a person reads.
         bar: progress of the loop.
     """
 
-    def __init__(self, folder: RunFolder, step: int, steps_per_epoch: float, console: Console, bar: Bar) -> None:
+    def __init__(self, folder: RunFolder, step: int, steps_per_epoch: float, bar: Bar) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder.metrics
         self._steps_per_epoch = steps_per_epoch
-        self._console = console
         self._bar = bar
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -44,20 +42,22 @@ class Journal:
         """Scores of one evaluation."""
         self._write(step, {f"validation_{key}": value for key, value in scores.summary().items()})
         best = "  best so far" if is_best else ""
-        self._console.say(f"step {step:,}: validation {scores.sentence()}, loss {scores.loss:.3f}{best}")
+        self._bar.tell(f"step {step:,}: validation {scores.sentence()}, loss {scores.loss:.3f}{best}")
 
     def _write(self, step: int, numbers: dict[str, Any]) -> None:
         line = {"step": step, "epoch": round(step / self._steps_per_epoch, 4), **numbers}
+        text = json.dumps(line, allow_nan=False)
         with storage_errors(self._path, "write"):
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(text + "\n")
             self._file.flush()
             for key, value in numbers.items():
                 self._events.add_scalar(key, value, step)
 
     def close(self) -> None:
         """Closes both files."""
-        self._file.close()
-        self._events.close()
+        with storage_errors(self._path, "write"):
+            self._file.close()
+            self._events.close()
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

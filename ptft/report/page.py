@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,13 @@ def write_page(folder: RunFolder, summary: Summary) -> None:
 
 
 def _inline(figure: "Figure") -> str:
-    """A figure as a data URL, SVG."""
+    """A figure as a data URL, SVG; its text stays text, for the browser has fonts that matplotlib has not."""
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none"}):
+        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)
+        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -96,8 +101,8 @@ def _confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> "Figure":
     shares = [[cell / (sum(row) or 1) for cell in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if count <= 40:
-        axes.set_xticks(range(count), classes, rotation=90)
-        axes.set_yticks(range(count), classes)
+        axes.set_xticks(range(count), classes, rotation=90, parse_math=False)
+        axes.set_yticks(range(count), classes, parse_math=False)
     if count <= 15:
         for y, row in enumerate(matrix):
             for x, cell in enumerate(row):

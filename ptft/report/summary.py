@@ -67,7 +67,7 @@ def describe_scores(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
 
 def write_summary(folder: RunFolder, summary: Summary) -> None:
     """Replaces summary.json."""
-    write_text_durably(folder.summary, json.dumps(summary.as_dict(), indent=1) + "\n")
+    write_text_durably(folder.summary, json.dumps(summary.as_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def describe_task(task: Task) -> list[str]:
@@ -79,7 +79,9 @@ def describe_task(task: Task) -> list[str]:
         f"data: {task.origin}: {counts}; {len(task.classes)} classes; "
         f"{format_.image_size}x{format_.image_size} pixels, {channels}."
     ]
-    if "test" not in task.parts:
+    if "validation" not in task.parts:
+        lines.append("data: no validation part; the last checkpoint is the final one.")
+    elif "test" not in task.parts:
         lines.append("data: no test part; what validation says is optimistic, it also chooses the best checkpoint.")
     lines += [f"left out: {line}" for line in task.bad_images]
     return lines

@@ -1,11 +1,13 @@
 """Exact evaluation: every example once, no augmentation, the model in eval mode."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from ptft.data.task import Examples, Format
+from ptft.errors import NotFiniteError
 from ptft.runtime import Precision, autocast
 from ptft.train.metrics import Scores, Tally
 
@@ -55,8 +57,18 @@ def evaluate(
     precision: Precision = "fp32",
     check_stop: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Scores of a classifier on one part; arguments as `logits_of`."""
+    """Scores of a classifier on one part; arguments as `logits_of`.
+
+    Raises:
+        NotFiniteError: the loss is not: the weights are spoilt.
+    """
     tally = Tally(num_classes, device)
     for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop):
         tally.add(logits, examples.labels[rows].to(device))
-    return tally.scores()
+    scores = tally.scores()
+    if not math.isfinite(scores.loss):
+        raise NotFiniteError(
+            "the loss on held-out images is not finite. Train with a lower optim.lr, or set train.clip_norm or "
+            "train.precision: fp32."
+        )
+    return scores

@@ -106,6 +106,8 @@ def fit(
         while True:
             progress.seconds = before + time.monotonic() - started
             reason = _why_end(state, plan)
+            if reason:
+                _settle(state, pending, plan, journal)
             if evaluate is not None and (reason or progress.step % plan.evaluate_every == 0):
                 _evaluate(state, evaluate, journal, saver)
                 reason = reason or _why_end(state, plan)

@@ -1,7 +1,10 @@
 """Where states go: numbered checkpoints in the run folder, `last.pt` and `best.pt` as names for two of them."""
 
+import torch
+
 from ptft import checkpoint
 from ptft.checkpoint import Metadata
+from ptft.errors import NotFiniteError
 from ptft.run_folder import RunFolder
 from ptft.storage import link_durably, storage_errors
 from ptft.train.state import State
@@ -23,21 +26,32 @@ class Saver:
         self._saved_step = -1
 
     def save_last(self, state: State) -> None:
-        """Makes this state the one to resume from."""
+        """Makes this state the one to resume from.
+
+        Raises:
+            NotFiniteError: a weight is NaN or infinite; nothing is written.
+            StorageError: it cannot be written; the older checkpoints stay.
+        """
+        self._save(state, is_best=False)
+
+    def save_best(self, state: State) -> None:
+        """Makes this state the best so far, and the one to resume from; errors as `save_last`."""
+        self._save(state, is_best=True)
+
+    def _save(self, state: State, is_best: bool) -> None:
         step = state.progress.step
         if step == self._saved_step:
             return
+        _check_finite(state)
         path = self._folder.checkpoints / f"step-{step:09d}.pt"
         checkpoint.write(path, self._describe(state), state.tensors())
+        # best.pt before last.pt: a run killed in between resumes from an older state and finds this best again.
+        if is_best:
+            link_durably(path, self._folder.best)
         link_durably(path, self._folder.last)
         self._saved_step = step
         self._prune()
         self._folder.write_status("running", step, self._metadata.num_steps)
-
-    def save_best(self, state: State) -> None:
-        """Makes this state the best so far, and the one to resume from."""
-        self.save_last(state)
-        link_durably(self._folder.last, self._folder.best)
 
     def _describe(self, state: State) -> Metadata:
         progress = state.progress
@@ -54,3 +68,12 @@ class Saver:
                 path.unlink()
             for path in self._folder.checkpoints.glob(".*.tmp"):
                 path.unlink()
+
+
+def _check_finite(state: State) -> None:
+    for name, tensor in state.model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise NotFiniteError(
+                f"{name} is not finite after step {state.progress.step:,}; it was not saved. "
+                "Lower optim.lr, or set train.clip_norm or train.precision: fp32."
+            )

@@ -67,8 +67,8 @@ class Stepper:
 
     def _accumulate_gradient(self, state: State, images: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=self.device)
-        micro = -(-len(images) // self.accumulate)
-        for part, target in zip(images.split(micro), targets.split(micro), strict=True):
+        parts = zip(images.tensor_split(self.accumulate), targets.tensor_split(self.accumulate), strict=True)
+        for part, target in parts:
             with autocast(self.device, self.precision):
                 logits = state.model(part.contiguous(memory_format=self.memory_format))
             loss = self.objective.loss(logits.float(), target) * (len(part) / len(images))

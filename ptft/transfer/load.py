@@ -40,14 +40,16 @@ class TransferReport:
 
     Attributes:
         tensors: one entry for each tensor of the target, then the source's unused ones.
-        loaded_fraction: share of the backbone's elements (parameters and statistics) that were loaded.
+        loaded_fraction: share of the backbone's parameters, counted by element, that were loaded.
         stripped: wrapper words taken off the source's names, for example `_orig_mod.`.
+        is_bare: the source names a backbone's tensors without `backbone.`, which was added.
         kept_classes: classes whose head row was kept, matched by name.
     """
 
     tensors: Sequence[TensorReport]
     loaded_fraction: float
     stripped: Sequence[str]
+    is_bare: bool
     kept_classes: Sequence[str]
 
     def sentences(self) -> list[str]:
@@ -57,6 +59,8 @@ class TransferReport:
         lines = [f"transfer: {_percent(self.loaded_fraction)} of the backbone loaded ({told})."]
         if self.stripped:
             lines.append(f"transfer: took the wrapper prefix {' and '.join(self.stripped)} off the source's names.")
+        if self.is_bare:
+            lines.append("transfer: the source is a bare backbone; its names were put under backbone.")
         if self.kept_classes:
             lines.append(f"transfer: head rows kept by class name: {', '.join(self.kept_classes)}.")
         lines += [f"transfer: {tensor.outcome} {tensor.name}: {tensor.reason}" for tensor in self._remarkable()]
@@ -89,12 +93,17 @@ def transfer(
     Raises:
         TransferError: less than `min_loaded` of the backbone was loaded; the classifier is untouched.
     """
-    source, stripped = _unwrap(weights, classifier)
+    source, stripped = _unwrap(weights)
+    is_bare = not any(name.startswith("backbone.") for name in source)
+    if is_bare:
+        own = classifier.backbone.state_dict().keys()
+        source = {f"backbone.{name}" if name in own else name: tensor for name, tensor in source.items()}
     target = classifier.state_dict()
     backbone = {name: tensor for name, tensor in target.items() if name.startswith("backbone.")}
     reports = [_match(name, tensor, source.get(name)) for name, tensor in backbone.items()]
-    loaded = sum(backbone[report.name].numel() for report in reports if report.outcome == "loaded")
-    fraction = loaded / sum(tensor.numel() for tensor in backbone.values())
+    sizes = {f"backbone.{name}": tensor.numel() for name, tensor in classifier.backbone.named_parameters()}
+    loaded = sum(sizes.get(report.name, 0) for report in reports if report.outcome == "loaded")
+    fraction = loaded / sum(sizes.values())
     unused = [
         TensorReport(name, "unused", f"{_shape(tensor)}: the target has no such tensor")
         for name, tensor in source.items()
@@ -113,20 +122,24 @@ def transfer(
         else report
         for report in reports
     ]
-    return TransferReport([*allowed, *head, *unused], fraction, stripped, kept)
+    return TransferReport([*allowed, *head, *unused], fraction, stripped, is_bare, kept)
 
 
-def _unwrap(weights: Mapping[str, Tensor], classifier: Classifier) -> tuple[dict[str, Tensor], list[str]]:
-    """Source tensors under the target's names, and the wrapper words taken off."""
+def _unwrap(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Source tensors without wrapper words in their names, and the words taken off.
+
+    Raises:
+        TransferError: two tensors would have the same name.
+    """
     stripped: dict[str, None] = {}
     source: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         words = name.split(".")
         stripped |= {f"{word}.": None for word in words if word in _WRAPPERS}
-        source[".".join(word for word in words if word not in _WRAPPERS)] = tensor
-    if not any(name.startswith("backbone.") for name in source):
-        bare = classifier.backbone.state_dict().keys()
-        source = {f"backbone.{name}" if name in bare else name: tensor for name, tensor in source.items()}
+        plain = ".".join(word for word in words if word not in _WRAPPERS)
+        if plain in source:
+            raise TransferError(f"the source has {plain} twice, with and without a wrapper prefix.")
+        source[plain] = tensor
     return source, list(stripped)
 
 

@@ -104,6 +104,32 @@ def test_images_decoded_on_demand_are_those_in_memory(photos: Path, monkeypatch:
         rows = torch.arange(len(resident.parts[part])).flip(0)
         assert torch.equal(streamed.parts[part].images.take(rows), resident.parts[part].images.take(rows))
         assert torch.equal(streamed.parts[part].labels, resident.parts[part].labels)
+    assert (streamed.format, streamed.fingerprint) == (resident.format, resident.fingerprint)
+
+
+def test_bad_images_and_grey_ones_are_the_same_on_demand(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in photos.rglob("*.*"):
+        Image.open(path).convert("L").save(path)
+    (photos / "red" / "bad.png").write_bytes(b"no image")
+    resident = task(photos, on_bad_image="skip")
+    monkeypatch.setattr(ptft.data.images, "available_memory_bytes", lambda: 1000)
+    streamed = task(photos, on_bad_image="skip")
+    assert streamed.bad_images == resident.bad_images
+    assert streamed.format == resident.format
+    assert streamed.format.in_channels == 1
+
+
+def test_the_fingerprint_does_not_depend_on_the_size_images_are_brought_to(photos: Path) -> None:
+    assert task(photos, image_size=8).fingerprint == task(photos, image_size=16).fingerprint
+
+
+def test_large_images_without_a_size_are_refused_at_the_first_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (400, 300)).save(tmp_path / name / "0.png")
+        (tmp_path / name / "1.png").write_bytes(b"never reached")
+    with pytest.raises(DataError, match=r"a/0\.png is 400x300 pixels, not square"):
+        task(tmp_path, split_seed=0)
 
 
 def test_labels_follow_the_names_of_the_files(tmp_path: Path) -> None:

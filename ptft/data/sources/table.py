@@ -17,6 +17,9 @@ from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
 from ptft.data.sources.listing import existing_folder, file_mode, printable, user_path
 from ptft.errors import DataError
 
+TABLE_SUFFIXES = (".csv", ".tsv")
+"""Endings of the files that `--data` takes for tables."""
+
 _DELIMITERS = ",;\t"
 _NUM_SHOWN = 5
 
