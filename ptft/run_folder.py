@@ -89,15 +89,15 @@ class RunFolder:
             UsageError: the run in it is of another command or starts from another checkpoint.
         """
         before = self._read_status() if self.is_started() else {}
-        now = {"command": command, "source": _sha256(source) if source else None}
+        digest = _sha256(source) if source else None
         if before.get("command", command) != command:
             raise UsageError(f"{self.path} holds a {before['command']} run. Choose another folder with --out.")
-        if before.get("source") and now["source"] not in (None, before["source"]):
+        if before.get("source") and digest not in (None, before["source"]):
             raise UsageError(
                 f"{self.path} holds a finetuning from another checkpoint than {source}. "
                 "Choose another folder with --out."
             )
-        self._identity = now | ({"source": before["source"]} if before.get("source") and not now["source"] else {})
+        self._identity = {"command": command, "source": digest or before.get("source")}
 
     def _read_status(self) -> dict[str, Any]:
         try:
