@@ -52,7 +52,7 @@ def test_the_configs_of_the_readme_are_valid(tmp_path: Path) -> None:
     ):
         path = tmp_path / "a.yaml"
         path.write_text(text)
-        load(path, model)
+        assert load(path, model).data is not None
 
 
 @pytest.mark.parametrize("placeholder", ["DEMO_OUTPUT", "RESULTS_TABLE", "GPU_NOTE", "MACHINE", "DEMO_MACHINE"])

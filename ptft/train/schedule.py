@@ -1,6 +1,7 @@
 """Learning-rate schedules: the factor on the peak learning rate as a function of the step alone."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ class Schedule:
         num_steps: all steps of the run.
     """
 
-    shape: "Cosine | Linear | StepDecay | Constant"
+    shape: "ScheduleConfig"
     warmup_steps: int
     num_steps: int
 
@@ -31,13 +32,15 @@ class Schedule:
         return self.shape.factor((step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps))
 
 
-class _Shape(Config):
+class ScheduleConfig(Config):
+    """Base of the components in `Schedules`; each adds a literal `name` and its shape."""
+
     warmup: Duration | None = None
     """Linear rise at the start; one of steps, epochs, examples. Default: a tenth of the run, at most 5 epochs."""
 
+    @abstractmethod
     def factor(self, done: float) -> float:
         """Factor in [0, 1] when `done` in [0, 1) of the steps after the warmup are completed."""
-        raise ValueError(f"{type(self).__name__} has no shape")
 
     def build(self, num_steps: int, num_examples: int, batch_size: int) -> Schedule:
         """The schedule of a run of `num_steps`."""
@@ -45,10 +48,10 @@ class _Shape(Config):
             warmup_steps = min(num_steps // 10, math.ceil(5 * num_examples / batch_size))
         else:
             warmup_steps = min(self.warmup.to_steps(num_examples, batch_size), num_steps)
-        return Schedule(self, warmup_steps, num_steps)  # type: ignore[arg-type]
+        return Schedule(self, warmup_steps, num_steps)
 
 
-class Cosine(_Shape):
+class Cosine(ScheduleConfig):
     """Half a cosine from the peak to zero (Loshchilov & Hutter 2017, without restarts); the default."""
 
     name: Literal["cosine"] = "cosine"
@@ -57,7 +60,7 @@ class Cosine(_Shape):
         return 0.5 * (1 + math.cos(math.pi * done))
 
 
-class Linear(_Shape):
+class Linear(ScheduleConfig):
     """Straight from the peak to zero."""
 
     name: Literal["linear"]
@@ -66,7 +69,7 @@ class Linear(_Shape):
         return 1 - done
 
 
-class StepDecay(_Shape):
+class StepDecay(ScheduleConfig):
     """Constant, multiplied by `gamma` at each milestone."""
 
     name: Literal["step"]
@@ -79,7 +82,7 @@ class StepDecay(_Shape):
         return self.gamma ** sum(done >= milestone for milestone in self.milestones)
 
 
-class Constant(_Shape):
+class Constant(ScheduleConfig):
     """The peak learning rate throughout, after the warmup."""
 
     name: Literal["constant"]

@@ -1,5 +1,6 @@
 """The keys that every data source shares: which classes, what is held out, how images are decoded."""
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
@@ -77,10 +78,10 @@ class DataConfig(Config):
             raise ValueError("a classifier needs at least 2 classes")
         return classes
 
+    @abstractmethod
     def open(self) -> Source:
         """Lists the images and labels of the source without decoding any image.
 
         Raises:
             DataError: the source is missing, empty or contradictory.
         """
-        raise NotImplementedError
