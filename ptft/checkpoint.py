@@ -56,6 +56,9 @@ class Ancestor(Config):
     model: str
     steps: int
     top1: float | None = None
+    """On validation, where there was one; in [0, 1]."""
+    num_validation: int = 0
+    """Validation images behind it."""
 
 
 class Metadata(Config):
@@ -205,8 +208,9 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # The unpickler meets arbitrary bytes here, and raises whatever they lead it to.
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or not a checkpoint: {reason}") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint: not a file of tensors and plain values ({type(error).__name__})."
+        ) from error
 
 
 def _are_tensors(content: object) -> bool:

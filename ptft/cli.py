@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+import ptft
 from ptft.errors import ConfigError, PtftError, StoppedError, UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,22 @@ app = typer.Typer(
     help="Image pretraining and finetuning from the command line.\n\nstdout carries the result and nothing else.",
     epilog=_EXIT_CODES,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _print(f"ptft {ptft.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; `ptft init` writes one.")]
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help="A ptft checkpoint.")]
@@ -121,6 +138,8 @@ def predict(
     from ptft.inference import predict_paths
     from ptft.runtime import memory_errors
 
+    if top > 1 and format_ == "csv":
+        raise UsageError("--top: a csv row holds one class. Add --format jsonl.")
     if format_ not in ("csv", "jsonl"):
         raise UsageError(f"--format: {format_!r} is not one of csv, jsonl.")
     # As other filters do: end quietly when the reader of our output goes away.
@@ -272,8 +291,11 @@ def _console() -> "Console":
 
 def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data: Path | None) -> "RunConfigT":
     """The config, with `--data` in place of what the file says about where the images are."""
+    from ptft.config.document import read
     from ptft.config.load import load
 
+    if config and "transfer" in read(config).data and "transfer" not in model.model_fields:
+        raise UsageError(f"{config} is a config of `ptft finetune` (it has `transfer:`). It needs --from CKPT.")
     return load(config, model, sets if data is None else [*_located(data, config), *sets])
 
 

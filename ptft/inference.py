@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
-from ptft.data.records import Part, Record
+from ptft.data.records import Part, Record, Source
 from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
+from ptft.data.sources.base import PART_NAMES
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
@@ -58,6 +59,8 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     found = checkpoint.read(path)
     classes = found.metadata.classes
     records, config, where = _test_records(found, data)
+    if data is not None and _is_own(found, data):
+        console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
     config = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
     labels = {record.label for record in records if record.label is not None}
     if strangers := sorted(labels - set(classes)):
@@ -102,13 +105,24 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
     if data.is_dir():
         config: DataConfig = Folder(name="folder", root=str(data))
         source = open_parts(str(data))
-        return source.records, config, source.origin
+        return source.records, config, source.origin + _part_of(source)
     if data.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
     table = Csv(name="csv", path=str(data))
     source = table.open()
     tests = [record for record in source.records if record.part == "test"]
     return tests or source.records, table, source.origin
+
+
+def _part_of(source: Source) -> str:
+    folders = {record.name.split("/")[0] for record in source.records}
+    return f", its {folders.pop()} part" if len(folders) == 1 and folders <= PART_NAMES.keys() else ""
+
+
+def _is_own(found: Checkpoint, data: Path) -> bool:
+    own = found.metadata.config["data"]
+    place = own.get("root") if own["name"] == "folder" else own.get("path")
+    return place is not None and Path(place).expanduser().resolve() == data.resolve()
 
 
 def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:

@@ -138,6 +138,8 @@ def _metadata(prepared: Prepared) -> Metadata:
         classes=task.classes,
     )
     own = Ancestor(command=prepared.command, digest=None, data=seen, model=prepared.model.name, steps=0)
+    if "validation" in task.parts:
+        own = own.model_copy(update={"num_validation": len(task.parts["validation"])})
     return Metadata(
         command=prepared.command,
         step=0,

@@ -32,6 +32,7 @@ seed: 0
 data:
   name: folder
   root: my-photos
+  on_bad_image: skip
   # labels_per_class: 20        # to see how few labels are enough
 augment: {name: standard}
 optim: {name: sgd, lr: 0.02, weight_decay: 5.0e-4}

@@ -38,7 +38,11 @@ def _common(components: tuple[Any, ...]) -> set[str]:
     return {
         key
         for key in shared
-        if all(component.model_fields[key].description == first[key].description for component in components)
+        if all(
+            (component.model_fields[key].description, component.model_fields[key].default)
+            == (first[key].description, first[key].default)
+            for component in components
+        )
     }
 
 

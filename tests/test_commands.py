@@ -325,3 +325,15 @@ def test_a_reader_that_goes_away_does_not_end_a_run(tmp_path: Path, config: Path
     command = f"{sys.executable} -m ptft pretrain run.yaml 2>&1 >/dev/null | true"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=120, check=True)
     assert json.loads((tmp_path / "runs/run/status.json").read_text())["state"] == "done"
+
+
+def test_a_finetune_config_given_to_pretrain_or_check_says_what_it_is(ptft: Ptft, tmp_path: Path) -> None:
+    ptft("init", ".")
+    for command in ("pretrain", "check"):
+        result = ptft(command, "finetune.yaml")
+        assert result.code == 2
+        assert "config of `ptft finetune`" in result.err
+
+
+def test_version_is_printed(ptft: Ptft) -> None:
+    assert ptft("--version").out.startswith("ptft 0.")

@@ -1,10 +1,12 @@
 """The README says what is true, and the scripts do what they say."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -79,5 +81,26 @@ def test_the_batch_script_runs_goes_on_and_tells_a_failure(tmp_path: Path, ptft:
     before = (tmp_path / "runs/batch/source/checkpoints/best.pt").stat().st_mtime_ns
     second = run()
     assert second.returncode == 0, second.stderr
-    assert [line.split("\t")[0] for line in second.stdout.splitlines()] == ["task", "task-a", "task-b"]
+    rows = [line.split("\t") for line in second.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["task", "task-a", "task-b"]
+    assert [len(row) for row in rows] == [7, 7, 7]
+    assert rows[1][1] == "test"
     assert (tmp_path / "runs/batch/source/checkpoints/best.pt").stat().st_mtime_ns == before
+
+
+def test_the_batch_script_refuses_tasks_of_one_name_and_passes_a_signal_on(tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", COLOURS, 10)
+    write_config(tmp_path / "run.yaml", train={"steps": 100_000}, checkpoint={"every": {"steps": 20}})
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = ["bash", str(ROOT / "scripts" / "batch.sh"), "run.yaml"]
+    twice = subprocess.run([*script, "a/x", "b/x"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert twice.returncode == 2
+    process = subprocess.Popen([*script, "photos"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/batch/source/checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert "stopped by a signal" in err
+    assert json.loads((tmp_path / "runs/batch/source/status.json").read_text())["state"] == "stopped"

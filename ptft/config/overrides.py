@@ -47,7 +47,7 @@ def _split(setting: str) -> tuple[KeyPath, Any]:
     key, equals, text = setting.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals:
-        raise _MalformedError((), "expected key=value, for example train.lr=0.1.")
+        raise _MalformedError((), "expected key=value, for example optim.lr=0.1.")
     if not all(path):
         raise _MalformedError((), "the key before = is empty or has an empty part.")
     if len(path) > MAX_DEPTH:

@@ -231,7 +231,9 @@ def _decode(record: Record, size: int | None, channels: int | None, max_pixels: 
 
 def _judge_bad(error: DataError, count: int, config: DataConfig) -> None:
     if config.on_bad_image == "error":
-        raise DataError(f"{error} To leave such images out: data.on_bad_image: skip.") from error
+        raise DataError(
+            f"{error} To leave such images out: --set data.on_bad_image=skip, or the same in the config."
+        ) from error
     if count > config.max_bad_images:
         raise DataError(
             f"{count} images cannot be read, data.max_bad_images allows {config.max_bad_images}. The last: {error}"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ptft import checkpoint
+from ptft.train.metrics import wilson_interval
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         "  lineage, oldest first:",
     ]
     for number, run in enumerate(described["lineage"], start=1):
-        data, score = run["data"], "" if run["top1"] is None else f", validation {100 * run['top1']:.1f} %"
+        data, score = run["data"], _score(run)
         lines.append(
             f"    {number}. {run['command']} {run['model']}: {run['steps']:,} steps on {data['origin']} "
             f"({data['num_examples']:,} images, {len(data['classes'])} classes, {data['fingerprint'][:12]}){score}"
@@ -49,6 +50,14 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         if run["digest"]:
             lines.append(f"       checkpoint {run['digest'][:12]}")
     return "\n".join(lines)
+
+
+def _score(run: dict[str, Any]) -> str:
+    if run["top1"] is None:
+        return ""
+    count = run["num_validation"]
+    low, high = wilson_interval(round(run["top1"] * count), count)
+    return f", validation {100 * run['top1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}, n = {count:,})"
 
 
 def _is_statistic(name: str) -> bool:

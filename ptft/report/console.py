@@ -102,7 +102,7 @@ class Bar:
         self._stream = stream
         self._num_steps = num_steps
         self._begun, self._start = done, time.monotonic()
-        self._spoken = self._start
+        self._spoken = self._told = self._start
         self._tqdm = (
             tqdm(total=num_steps, initial=done, file=stream, unit="step", leave=False, dynamic_ncols=True)
             if stream.isatty()
@@ -128,19 +128,16 @@ class Bar:
             self._tqdm.refresh()
 
     def tell(self, text: str) -> None:
-        """A line of news: always on a terminal and in the log file, elsewhere not more often than progress."""
-        if self._tqdm is not None or self._is_due():
+        """A line of news: always on a terminal and in the log file, elsewhere seconds apart like progress."""
+        now = time.monotonic()
+        if self._tqdm is not None or self._is_due(now, self._told):
+            self._told = now
             self._console.say(text)
         else:
             self._console.note(text)
 
-    def _is_due(self) -> bool:
-        now = time.monotonic()
-        pause = max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._start))
-        if now - self._spoken < pause:
-            return False
-        self._spoken = now
-        return True
+    def _is_due(self, now: float, last: float) -> bool:
+        return now - last >= max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._start))
 
     def update(self, step: int, note: str) -> None:
         """Tells how far the loop is.
@@ -153,8 +150,10 @@ class Bar:
             self._tqdm.set_postfix_str(note, refresh=False)
             self._tqdm.update(step - self._tqdm.n)
             return
-        if not self._is_due():
+        now = time.monotonic()
+        if not self._is_due(now, self._spoken):
             return
+        self._spoken = now
         rate = (step - self._begun) / (self._spoken - self._start)
         left = (self._num_steps - step) / rate if rate else 0.0
         self._console.say(f"step {step:,}/{self._num_steps:,}  {note}  {duration(left)} left")

@@ -41,6 +41,9 @@ def write_page(folder: RunFolder, summary: Summary) -> None:
         accuracy=_inline(_accuracy(lines)) if any("validation_top1" in line for line in lines) else None,
         confusion=_inline(_confusion(scores.confusion.tolist(), metadata.classes)) if scores else None,
         config=folder.config.read_text("utf-8"),
+        config_path=folder.config,
+        again=f"ptft {metadata.command} {folder.config} --out ANOTHER_FOLDER"
+        + (" --from CHECKPOINT" if metadata.command == "finetune" else ""),
     )
     write_text_durably(folder.report, page)
 

@@ -90,10 +90,11 @@ def describe_task(task: Task) -> list[str]:
 def print_scores(console: Console, scores: Scores, classes: Sequence[str]) -> None:
     """Per-class table and, for up to 20 classes, the confusion matrix."""
     rows = [
-        [row["class"], f"{row['num_examples']:,}", _percent(row["precision"]), _percent(row["recall"])]
+        [row["class"], f"{row['num_examples']:,}", _percent(row["precision"]), _percent(row["recall"]), _interval(row)]
         for row in scores.per_class(classes)
     ]
-    console.table(["class", "n", "precision", "recall"], rows)
+    console.say(f"naming the most common class always would be right for {_percent(scores.most_common)}.")
+    console.table(["class", "n", "precision", "recall", "95 % interval"], rows)
     if len(classes) <= 20:
         columns = ["true \\ predicted", *(_short(name) for name in classes)]
         cells = [
@@ -104,6 +105,10 @@ def print_scores(console: Console, scores: Scores, classes: Sequence[str]) -> No
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "–" if row["recall"] is None else f"{100 * row['recall_low']:.1f} to {100 * row['recall_high']:.1f}"
 
 
 def _short(name: str) -> str:

@@ -68,7 +68,7 @@ def evaluate(
     scores = tally.scores()
     if not math.isfinite(scores.loss):
         raise NotFiniteError(
-            "the loss on held-out images is not finite. Train with a lower optim.lr, or set train.clip_norm or "
-            "train.precision: fp32."
+            "the loss on held-out images is not finite. Train again, in a new run folder, with a lower optim.lr, "
+            "or set train.clip_norm or train.precision: fp32."
         )
     return scores

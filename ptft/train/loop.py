@@ -166,7 +166,7 @@ def _not_finite(progress: Progress, step: int, lr: float, what: str) -> NotFinit
     mean = progress.loss_sum / progress.num_losses if progress.num_losses else math.nan
     return NotFiniteError(
         f"{what} is not finite at step {step:,} (learning rate {lr:.3g}, mean loss of the steps before {mean:.4g}). "
-        "Lower optim.lr, or set train.clip_norm or train.precision: fp32."
+        "In a new run folder, lower optim.lr, or set train.clip_norm or train.precision: fp32."
     )
 
 

@@ -56,12 +56,20 @@ class Scores:
         return self.num_correct / self.num_examples
 
     @property
+    def most_common(self) -> float:
+        """Share of the most common class: what naming it always would get right."""
+        return int(self.confusion.sum(dim=1).max()) / self.num_examples
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of top1."""
         return wilson_interval(self.num_correct, self.num_examples)
 
     def per_class(self, classes: Sequence[str]) -> list[dict[str, Any]]:
-        """Precision, recall and count of each class; precision is None where a class was never predicted."""
+        """Count, precision, recall and recall's 95 % interval of each class.
+
+        Precision is None where a class was never predicted, recall and its ends where it has no image.
+        """
         rows = []
         for index, name in enumerate(classes):
             right = int(self.confusion[index, index])
@@ -72,6 +80,8 @@ class Scores:
                     "num_examples": true,
                     "precision": right / predicted if predicted else None,
                     "recall": right / true if true else None,
+                    "recall_low": wilson_interval(right, true)[0] if true else None,
+                    "recall_high": wilson_interval(right, true)[1] if true else None,
                 }
             )
         return rows

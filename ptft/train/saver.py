@@ -75,5 +75,5 @@ def _check_finite(state: State) -> None:
         if not torch.isfinite(tensor).all():
             raise NotFiniteError(
                 f"{name} is not finite after step {state.progress.step:,}; it was not saved. "
-                "Lower optim.lr, or set train.clip_norm or train.precision: fp32."
+                "In a new run folder, lower optim.lr, or set train.clip_norm or train.precision: fp32."
             )

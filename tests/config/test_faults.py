@@ -370,7 +370,7 @@ def test_missing_key_without_a_file_has_no_line() -> None:
 def test_faults_of_text_values_and_overrides_come_together(write: Write) -> None:
     path = write("seed: x\nseed: 2\noptim: {lr: .inf}\ntrain:\n  epochs: 0\ndata: {name: folder, root: a}\n")
     assert report(path, "train.lr=abc", "train.batch_size=0", "seed.a=1", "out", "=1", "a..b=1", "label=[x") == [
-        "--set out: expected key=value, for example train.lr=0.1.",
+        "--set out: expected key=value, for example optim.lr=0.1.",
         "--set =1: the key before = is empty or has an empty part.",
         "--set a..b=1: the key before = is empty or has an empty part.",
         "--set label=[x: label: a bracket opens here and is never closed by ']'.",

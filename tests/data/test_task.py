@@ -79,7 +79,7 @@ def test_the_fingerprint_is_of_training_pixels_and_labels(photos: Path) -> None:
 def test_bad_images_are_named_skipped_up_to_the_maximum_or_an_error(photos: Path) -> None:
     for index in range(3):
         (photos / "red" / f"bad{index}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"red/bad\d\.png.*on_bad_image: skip"):
+    with pytest.raises(DataError, match=r"red/bad\d\.png.*on_bad_image=skip"):
         task(photos)
     found = task(photos, on_bad_image="skip")
     assert len(found.bad_images) == 3

@@ -40,7 +40,7 @@ class DataConfig(Config):
     """Use only these classes, in this order; default: every class the source has."""
 
     labels_per_class: int | None = Field(default=None, ge=1)
-    """Train on this many images of each class, drawn by the seed; fewer is an error; default: all."""
+    """Use this many labelled images of each class, those for validation among them, drawn by the seed; default: all."""
 
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Fraction of the training images of each class held out for validation, used when the source has no
