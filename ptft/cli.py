@@ -79,7 +79,7 @@ def pretrain(
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on a source task from random weights; prints the path of the final checkpoint."""
+    """Train on a source task from random weights. Prints the path of the final checkpoint."""
     from ptft.settings import PretrainConfig
 
     def work(settings: PretrainConfig, session: "Session") -> "Summary":
@@ -102,7 +102,7 @@ def finetune(
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a new task from the weights of a checkpoint; prints the path of the final checkpoint."""
+    """Start a new task from the weights of a checkpoint. Prints the path of the final checkpoint."""
     from ptft.settings import FinetuneConfig
 
     if config is None and data is None:
@@ -118,7 +118,7 @@ def finetune(
 
 @app.command()
 def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Score a checkpoint on its test images, or on a folder; per class, with intervals."""
+    """Score a checkpoint on test images. Its own, or a folder; per class, with intervals."""
     from ptft.inference import evaluate_checkpoint
     from ptft.runtime import memory_errors
 
@@ -134,7 +134,7 @@ def predict(
     format_: Annotated[str, typer.Option("--format", metavar="csv|jsonl", help="One row an image.")] = "csv",
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes a jsonl row lists.")] = 1,
 ) -> None:
-    """Name the class of each image: path,label,probability."""
+    """Name the class of each image. One row each: path,label,probability."""
     from ptft.inference import predict_paths
     from ptft.runtime import memory_errors
 
@@ -168,7 +168,7 @@ def check(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a config, read its data, run one step, estimate time and memory; write nothing."""
+    """Try a config out and write nothing. Reads its data, runs a step, estimates time and memory."""
     from ptft.settings import FinetuneConfig, PretrainConfig
 
     if source is None:
@@ -203,7 +203,7 @@ def list_(
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the two files.")] = Path(),
 ) -> None:
-    """Write a commented starter pair: pretrain.yaml and finetune.yaml."""
+    """Write a commented pair of configs to start from. pretrain.yaml, finetune.yaml and their schemas."""
     from ptft.starter import write_starter
 
     for path in write_starter(folder):
@@ -230,7 +230,7 @@ def demo(
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Repetitions of each arm.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the whole story on embedded images: does pretraining help? About a minute of computing."""
+    """Does pretraining help? The whole story on embedded images. About a minute of computing."""
     from ptft.demo import run_demo
     from ptft.stop import stop_on_signals
 
