@@ -13,7 +13,7 @@ from making import Ptft, write_config
 
 from ptft import checkpoint
 
-STEPS = 40
+STEPS = 90
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def saved_steps(folder: Path) -> int:
 
 def kill_after(process: "subprocess.Popen[str]", folder: Path, step: int, signum: int) -> None:
     """Sends a signal as soon as a checkpoint of this step or a later one is there."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while saved_steps(folder) < step and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signum)
@@ -60,10 +60,10 @@ def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
     ptft: Ptft, rich_config: Path, tmp_path: Path
 ) -> None:
     whole = ptft("pretrain", rich_config, "--out", "whole").path
-    for step in (1, 13, 28):
+    for step in (1, 25, 50):
         process = start("killed", tmp_path)
         kill_after(process, tmp_path / "killed", step, signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
         assert process.returncode == -signal.SIGKILL
     resumed = ptft("pretrain", rich_config, "--out", "killed", "--resume")
     assert "resumed at step" in resumed.err
@@ -97,7 +97,7 @@ def test_a_run_that_died_between_two_names_of_a_checkpoint_keeps_the_right_best(
     settings = ["pretrain", "run.yaml", "--resume", "--set", "checkpoint.every={steps: 7}", "--out"]
     whole = ptft(*settings, "whole").path
     command = [sys.executable, "-c", CRASH, str(links), *settings, "died"]
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60).returncode == 9
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=180).returncode == 9
     resumed = ptft(*settings, "died")
     assert resumed.code == 0, resumed.err
     assert differing(whole, resumed.path) == []
@@ -116,7 +116,7 @@ def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
     process = start("stopped", tmp_path)
     kill_after(process, tmp_path / "stopped", 4, signum)
     process.send_signal(signum)  # a second one changes nothing
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 128 + signum
     assert out == ""
     name = signal.Signals(signum).name
@@ -126,7 +126,7 @@ def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
     status = json.loads((tmp_path / "stopped" / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("stopped", 128 + signum)
     again = start("stopped", tmp_path)
-    assert again.communicate(timeout=60)[0] == "stopped/checkpoints/best.pt\n"
+    assert again.communicate(timeout=180)[0] == "stopped/checkpoints/best.pt\n"
 
 
 def test_resume_before_anything_was_saved_starts_at_step_0(ptft: Ptft, config: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(ptft: Ptf
     result = ptft("pretrain", rich_config, "--resume", "--set", "checkpoint.keep=3")
     assert result.code == 0, result.err
     assert "last.pt is damaged" in result.err
-    assert f"resumed at step {STEPS - 1} of {STEPS}" in result.err
+    assert f"resumed at step {STEPS - 3} of {STEPS}" in result.err
 
 
 def test_with_no_intact_checkpoint_resume_exits_4(ptft: Ptft, rich_config: Path) -> None:
