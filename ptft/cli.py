@@ -227,10 +227,10 @@ def schema(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs go.")] = Path("runs/demo"),
-    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Repetitions of each arm.")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Draws of the labels; both arms get each.")] = 12,
     as_json: JsonOption = False,
 ) -> None:
-    """Does pretraining help? The whole story on embedded images. About a minute of computing."""
+    """Does pretraining help? The whole story on embedded images. About two minutes of computing."""
     from ptft.demo import run_demo
     from ptft.stop import stop_on_signals
 
