@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ptft.data.task import Examples, Format
 from ptft.errors import NotFiniteError
+from ptft.models.classifier import Classifier
 from ptft.runtime import Precision, autocast
 from ptft.train.metrics import Scores, Tally
 
@@ -46,6 +47,22 @@ def logits_of(
             yield rows, logits.float()
     finally:
         classifier.train(was_training)
+
+
+def features_of(
+    classifier: Classifier,
+    examples: Examples,
+    format_: Format,
+    device: torch.device,
+    precision: Precision = "fp32",
+    check_stop: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Features of every example in order, float32 (N, D) on `device`: all that a frozen backbone has to say.
+
+    Arguments as `logits_of`.
+    """
+    rows = logits_of(classifier.backbone, examples, format_, device, precision, check_stop)
+    return torch.cat([features for _, features in rows])
 
 
 def evaluate(
