@@ -6,19 +6,30 @@ from torch.nn import functional as F
 from ptft.models.classifier import Classifier
 
 
-class ConvBnRelu(nn.Sequential):
-    """3x3 convolution without bias, batch normalisation, ReLU; keeps height and width.
+class ConvBnRelu(nn.Module):
+    """3x3 convolution without bias, batch normalisation, ReLU; keeps height and width, or halves them by max pooling.
+
+    Pooling comes right after the convolution, so that normalisation and ReLU touch a quarter of the values.
 
     Initialised after He et al. 2015 (eq. 14, which preserves the variance of gradients): weights are normal
     with variance 2 / (9 * out_channels). Batch normalisation starts with weight 1 and bias 0.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, pool: bool = False) -> None:
         super().__init__()
+        self.pool = pool
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, in, H, W) to (B, out, H, W), with pooling to (B, out, H // 2, W // 2)."""
+        maps = self.conv(maps)
+        if self.pool:
+            maps = F.max_pool2d(maps, kernel_size=2)
+        activated: Tensor = self.relu(self.bn(maps))
+        return activated
 
 
 class Residual(nn.Module):
@@ -36,7 +47,7 @@ class Residual(nn.Module):
 
 
 class SmallCnnBackbone(nn.Module):
-    """Three stages of 3x3 convolutions, w, 2w and 4w channels; max pooling between, average pooling last.
+    """Three stages of 3x3 convolutions, w, 2w and 4w channels; max pooling after the first two, average pooling last.
 
     The second convolution is in the middle stage because it is cheap there: in the last stage it would take
     more parameters than all the others together.
@@ -53,15 +64,13 @@ class SmallCnnBackbone(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.feature_dim = 4 * width
-        self.stage1 = ConvBnRelu(in_channels, width)
-        self.stage2 = nn.Sequential(ConvBnRelu(width, 2 * width), ConvBnRelu(2 * width, 2 * width))
+        self.stage1 = ConvBnRelu(in_channels, width, pool=True)
+        self.stage2 = nn.Sequential(ConvBnRelu(width, 2 * width), ConvBnRelu(2 * width, 2 * width, pool=True))
         self.stage3 = ConvBnRelu(2 * width, 4 * width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images (B, C, H, W), float32, to features (B, 4w)."""
-        maps = F.max_pool2d(self.stage1(images), kernel_size=2)
-        maps = F.max_pool2d(self.stage2(maps), kernel_size=2)
-        return F.adaptive_avg_pool2d(self.stage3(maps), 1).flatten(1)
+        return F.adaptive_avg_pool2d(self.stage3(self.stage2(self.stage1(images))), 1).flatten(1)
 
 
 class SmallResnetBackbone(nn.Module):
