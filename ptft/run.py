@@ -16,7 +16,7 @@ from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console
 from ptft.report.journal import Journal
-from ptft.report.page import write_page
+from ptft.report.run_page import write_run_page
 from ptft.report.summary import Summary, write_summary
 from ptft.run_folder import RunFolder
 from ptft.runtime import Precision, environment
@@ -88,7 +88,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     summary = _summarize(prepared, session, checkpoint.read(final), reason)
     write_summary(folder, summary)
     try:
-        write_page(folder, summary)
+        write_run_page(folder, summary)
     except (ValueError, RuntimeError) as error:
         # Training is done and saved: a picture that cannot be drawn must not make it a failure.
         console.say(f"ptft: {folder.report} could not be drawn: {error}")

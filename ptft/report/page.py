@@ -1,129 +1,235 @@
-"""report.html: one self-contained page about a run, to be opened in any browser, offline."""
+"""One self-contained HTML page: its model, and the only place that writes it.
 
-import base64
-import io
-import warnings
+A command describes what it found as a `Page` of a few kinds of blocks, and `write_page` makes the file: no
+network, light and dark, phone and wide screen, sortable tables, print. Nothing is marked up by the caller; every
+text is plain and is escaped here. Drawings come from `ptft.report.figures`, small pictures from `ptft.report.pixels`.
+
+::
+
+    page = Page(
+        title="compare clothes",
+        verdict="Pretraining helped: +5.6 points",
+        lead="95 % interval +1.2 to +10.0, 12 draws of the labels.",
+        facts=[Fact("random weights", "67.9 %", "64.9 to 70.9, n = 12 × 600")],
+        notes=["The learning rate was chosen on validation."],
+        sections=[
+            Section("Draws", [
+                Prose("Each draw was given to both arms."),
+                Table(["draw", "random", "pretrained"], [[count(0), percent(0.657), percent(0.745)]]),
+                picture(figure, alt="Accuracy against labels.", caption="Bands are 95 % intervals."),
+                Fold("All 24 runs", [Table([...], [...])]),
+            ]),
+            Section("To do it again", [Code("ptft compare target.yaml --from ckpt.pt")]),
+        ],
+    )
+    write_page(path, page)
+
+Pictures that follow each other stand side by side where there is room.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from pathlib import Path
+from typing import ClassVar
 
-from ptft.data.records import Part
-from ptft.report.console import duration
-from ptft.report.journal import read_metrics
-from ptft.report.summary import Summary
-from ptft.run_folder import RunFolder
 from ptft.storage import write_text_durably
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is not plain text.
+
+    Attributes:
+        text: what is read.
+        value: what it is sorted by; None sorts last, whichever the direction.
+        shade: tint of the background in [0, 1]; None for no tint.
+    """
+
+    text: str
+    value: float | None = None
+    shade: float | None = None
 
 
-def write_page(folder: RunFolder, summary: Summary) -> None:
-    """Replaces report.html.
+def count(number: int) -> Cell:
+    """`10,000`."""
+    return Cell(f"{number:,}", number)
+
+
+def percent(share: float | None) -> Cell:
+    """A share in [0, 1] as `91.2 %`; a dash for None."""
+    return Cell("–", None) if share is None else Cell(f"{100 * share:.1f} %", share)
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph; `soft` for what explains, in a lower voice."""
+
+    kind: ClassVar[str] = "prose"
+    text: str
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns; on a narrow screen it scrolls within itself, its first column stays.
+
+    Attributes:
+        columns: headings.
+        rows: as many cells each; a `str` is text, a `Cell` a number (right-aligned) or anything with a sort value.
+        caption: what it shows; read out with the table, and shown below it.
+        sortable: whether a click on a heading sorts.
+        is_matrix: small cells, upright headings: for a confusion matrix.
+    """
+
+    kind: ClassVar[str] = "table"
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    caption: str = ""
+    sortable: bool = True
+    is_matrix: bool = False
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether a column holds numbers, for each."""
+        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.columns)
+        return [any(isinstance(cell, Cell) and cell.value is not None for cell in column) for column in columns]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing or an image.
+
+    Attributes:
+        source: inline SVG (`<svg …`, whose colours follow the scheme), or a data URL.
+        alt: what it shows, for who cannot see it.
+        caption: below it.
+        pixelated: a small image shown larger: keep its pixels square.
+    """
+
+    kind: ClassVar[str] = "picture"
+    source: str
+    alt: str
+    caption: str = ""
+    pixelated: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures with their captions, as many in a row as fit."""
+
+    kind: ClassVar[str] = "gallery"
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy: a command, a config."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a `Graph`.
+
+    Attributes:
+        name: unique in the graph.
+        lines: its text; the first is its heading.
+        parents: names of nodes above it.
+        is_data: data rather than a run: drawn lighter.
+    """
+
+    name: str
+    lines: Sequence[str]
+    parents: Sequence[str] = ()
+    is_data: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in one column, parents above children; `alt` says the same in words."""
+
+    kind: ClassVar[str] = "graph"
+    nodes: Sequence[Node]
+    alt: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are shown on a click."""
+
+    kind: ClassVar[str] = "fold"
+    title: str
+    blocks: Sequence["Block"]
+
+
+Block = Prose | Table | Picture | Gallery | Code | Graph | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with blocks below."""
+
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def anchor(self) -> str:
+        """Its name in a link."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number with its name, and what must be known to judge it."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+        title: what it is about, for example `finetune bees`.
+        verdict: the answer, in a few words.
+        lead: the sentence below: interval, n, what it is compared with.
+        facts: the handful of numbers that matter.
+        notes: what a reader must know before trusting the verdict.
+        sections: the evidence.
+    """
+
+    title: str
+    verdict: str
+    facts: Sequence[Fact]
+    sections: Sequence[Section]
+    lead: str = ""
+    notes: Sequence[str] = field(default=())
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Replaces the file at `path`.
 
     Raises:
         StorageError: it cannot be written.
     """
-    from jinja2 import Environment
+    from jinja2 import Environment, StrictUndefined
 
-    template = Environment(autoescape=True).from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
-    part: Part = "test" if "test" in summary.scores else "validation"
-    scores = summary.scores.get(part)
-    metadata, lines = summary.checkpoint.metadata, read_metrics(folder)
-    page = template.render(
-        title=f"{metadata.command} {folder.path.name}",
-        summary=summary,
-        metadata=metadata,
-        part=part,
-        scores=scores,
-        duration=duration(summary.seconds),
-        per_class=scores.per_class(metadata.classes) if scores else [],
-        loss=_inline(_loss(lines)),
-        accuracy=_inline(_accuracy(lines)) if any("validation_top1" in line for line in lines) else None,
-        confusion=_inline(_confusion(scores.confusion.tolist(), metadata.classes)) if scores else None,
-        config=folder.config.read_text("utf-8"),
-        config_path=folder.config,
-        again=f"ptft {metadata.command} {folder.config} --out ANOTHER_FOLDER"
-        + (" --from CHECKPOINT" if metadata.command == "finetune" else ""),
-    )
-    write_text_durably(folder.report, page)
+    from ptft.report.graph import draw_graph
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
+    html = template.render(page=page, draw_graph=draw_graph, grouped=_grouped)
+    # Names of files and classes may hold what no encoding carries.
+    write_text_durably(path, html.encode("utf-8", "replace").decode())
 
 
-def _inline(figure: "Figure") -> str:
-    """A figure as a data URL, SVG; its text stays text, for the browser has fonts that matplotlib has not."""
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), rc_context({"svg.fonttype": "none"}):
-        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)
-        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _figure(width: float, height: float) -> "Figure":
-    # Figure without pyplot: no window system, no global state.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _loss(lines: list[dict[str, Any]]) -> "Figure":
-    """Training loss, and validation loss where there is one."""
-    figure = _figure(4.6, 3.2)
-    axes = figure.subplots()
-    for key, label, marker in (("train_loss", "training", ""), ("validation_loss", "validation", ".")):
-        told = [line for line in lines if key in line]
-        if told:
-            steps, losses = [line["step"] for line in told], [line[key] for line in told]
-            axes.plot(steps, losses, marker=marker, label=label)
-    axes.set(xlabel="step", ylabel="loss (nats)")
-    axes.legend(frameon=False)
-    _soften(axes)
-    return figure
-
-
-def _accuracy(lines: list[dict[str, Any]]) -> "Figure":
-    """Validation accuracy with its band."""
-    figure = _figure(4.6, 3.2)
-    axes = figure.subplots()
-    looks = [line for line in lines if "validation_top1" in line]
-    steps = [line["step"] for line in looks]
-    low, high = ([100 * line[f"validation_top1_{end}"] for line in looks] for end in ("low", "high"))
-    axes.plot(steps, [100 * line["validation_top1"] for line in looks], marker=".", color="tab:orange")
-    axes.fill_between(steps, low, high, alpha=0.2, color="tab:orange", linewidth=0)
-    axes.set(xlabel="step", ylabel="validation accuracy (%)")
-    _soften(axes)
-    return figure
-
-
-def _confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> "Figure":
-    """Confusion matrix, each row as shares of its true class, counts written in when there is room."""
-    count = len(classes)
-    side = min(10.0, 2.0 + 0.45 * count)
-    figure = _figure(side, side)
-    axes = figure.subplots()
-    shares = [[cell / (sum(row) or 1) for cell in row] for row in matrix]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if count <= 40:
-        axes.set_xticks(range(count), classes, rotation=90, parse_math=False)
-        axes.set_yticks(range(count), classes, parse_math=False)
-    if count <= 15:
-        for y, row in enumerate(matrix):
-            for x, cell in enumerate(row):
-                colour = "white" if shares[y][x] > 0.5 else "#333"
-                axes.text(x, y, str(cell), ha="center", va="center", color=colour, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true")
-    _soften(axes)
-    return figure
-
-
-def _soften(axes: Any) -> None:
-    """Greys that read on a light and on a dark page."""
-    grey = "#8a8a8a"
-    axes.tick_params(colors=grey)
-    for spine in axes.spines.values():
-        spine.set_color(grey)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(grey)
-    legend = axes.get_legend()
-    for text in legend.get_texts() if legend else []:
-        text.set_color(grey)
+def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
+    """Runs of blocks of one kind: neighbouring pictures share a row."""
+    return [(kind, list(group)) for kind, group in groupby(blocks, key=lambda block: block.kind)]
