@@ -160,6 +160,25 @@ def inspect(checkpoint: CheckpointArgument, as_json: JsonOption = False) -> None
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="The HTML file. Default: RUN/report.html; of several ./report.html."
+        ),
+    ] = None,
+) -> None:
+    """Write the HTML page of a run anew, or one page of several side by side. Prints its path."""
+    from ptft.pages import report
+    from ptft.runtime import memory_errors
+
+    with memory_errors():
+        path = report(runs, out, _console())
+    _print(str(path))
+
+
+@app.command()
 def check(
     config: ConfigArgument,
     source: Annotated[

@@ -3,7 +3,7 @@
 import csv
 import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,13 +11,13 @@ from pydantic import TypeAdapter
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
-from ptft.data.records import Part, Record, Source
+from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
 from ptft.data.sources.base import PART_NAMES
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
-from ptft.data.task import listing_of, prepare_part
+from ptft.data.task import Examples, listing_of, prepare_part
 from ptft.errors import CheckpointError, DataError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
@@ -41,6 +41,25 @@ def load_classifier(found: Checkpoint) -> Classifier:
     return classifier.eval()
 
 
+def held_out_examples(found: Checkpoint) -> dict[Part, Examples]:
+    """The validation and test images a checkpoint was judged by, as far as they can be read; empty parts left out.
+
+    Raises:
+        DataError: the data is not there, or is not the same any more.
+    """
+    parts, own, _ = _own_records(found)
+    examples = {
+        part: prepare_part(parts[part], found.metadata.classes, _tolerant(own, len(parts[part])), format_of(found))[0]
+        for part in HELD_OUT
+    }
+    return {part: some for part, some in examples.items() if len(some)}
+
+
+def _tolerant(config: DataConfig, num_records: int) -> DataConfig:
+    """The same with every bad image left out, so that the others can be looked at."""
+    return config.model_copy(update={"on_bad_image": "skip", "max_bad_images": num_records})
+
+
 def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[dict[str, Any], str]:
     """Scores a checkpoint on the test images of its own data, or of a folder or CSV file.
 
@@ -61,7 +80,7 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     records, config, where = _test_records(found, data)
     if data is not None and _is_own(found, data):
         console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
-    config = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
+    config = _tolerant(config, len(records))
     labels = {record.label for record in records if record.label is not None}
     if strangers := sorted(labels - set(classes)):
         raise DataError(
@@ -89,19 +108,12 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
 
 def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
     """The images to score on, how to read them, and a phrase for them."""
-    own: Data = TypeAdapter(Data).validate_python(found.metadata.config["data"])
     if data is None:
-        source = own.open()
-        _, parts = split(source, own, seed=found.metadata.config["seed"])
-        if listing_of(parts) != found.metadata.lineage[-1].data.listing:
-            raise DataError(
-                f"{source.origin} has other images than when the checkpoint was trained, so that its test images may "
-                "have been trained on. Give images of their own with --data."
-            )
+        parts, own, origin = _own_records(found)
         part: Part = "test" if parts["test"] else "validation"
         if not parts[part]:
-            raise DataError(f"{source.origin} has neither test nor validation images. Give --data.")
-        return parts[part], own, f"the {part} images of {source.origin}"
+            raise DataError(f"{origin} has neither test nor validation images. Give --data.")
+        return parts[part], own, f"the {part} images of {origin}"
     if data.is_dir():
         config: DataConfig = Folder(name="folder", root=str(data))
         source = open_parts(str(data))
@@ -112,6 +124,23 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
     source = table.open()
     tests = [record for record in source.records if record.part == "test"]
     return tests or source.records, table, source.origin
+
+
+def _own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Data, str]:
+    """The records of each part the checkpoint was trained with, how to read them, and a phrase for them.
+
+    Raises:
+        DataError: they are not there, or are not the same any more.
+    """
+    own: Data = TypeAdapter(Data).validate_python(found.metadata.config["data"])
+    source = own.open()
+    _, parts = split(source, own, seed=found.metadata.config["seed"])
+    if listing_of(parts) != found.metadata.lineage[-1].data.listing:
+        raise DataError(
+            f"{source.origin} has other images than when the checkpoint was trained, so that its test images may "
+            "have been trained on. Give images of their own with --data."
+        )
+    return parts, own, source.origin
 
 
 def _part_of(source: Source) -> str:

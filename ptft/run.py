@@ -1,6 +1,6 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -10,20 +10,23 @@ from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
-from ptft.data.records import Part
-from ptft.errors import CheckpointError
+from ptft.data.records import HELD_OUT, Part
+from ptft.errors import CheckpointError, StoppedError, StorageError
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console
+from ptft.report.evidence import describe_calibration, gather_evidence, judged
 from ptft.report.journal import Journal
-from ptft.report.run_page import write_run_page
+from ptft.report.page import write_page
+from ptft.report.run_page import page_of_run
+from ptft.report.run_record import read_run
 from ptft.report.summary import Summary, write_summary
 from ptft.run_folder import RunFolder
 from ptft.runtime import Precision, environment
 from ptft.session import Session
 from ptft.settings import FinetuneConfig, PretrainConfig
 from ptft.storage import write_text_durably
-from ptft.train.evaluate import evaluate
+from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import Scores
 from ptft.train.saver import Saver
@@ -84,14 +87,11 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
             saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep),
             check_stop=session.stop.check,
         )
-    final = folder.best if folder.best.exists() else folder.last
-    summary = _summarize(prepared, session, checkpoint.read(final), reason)
+    final = checkpoint.read(folder.best if folder.best.exists() else folder.last)
+    predictions = _predict(prepared, session, final)
+    summary = _summarize(prepared, session, final, predictions, reason)
     write_summary(folder, summary)
-    try:
-        write_run_page(folder, summary)
-    except (ValueError, RuntimeError) as error:
-        # Training is done and saved: a picture that cannot be drawn must not make it a failure.
-        console.say(f"ptft: {folder.report} could not be drawn: {error}")
+    _write_page(prepared, session, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 
@@ -156,14 +156,24 @@ def _metadata(prepared: Prepared) -> Metadata:
     )
 
 
-def _summarize(prepared: Prepared, session: Session, final: Checkpoint, reason: str) -> Summary:
-    """Scores the weights of the final checkpoint in fp32: what `ptft evaluate` will say too."""
-    progress = prepared.state.progress
+def _predict(prepared: Prepared, session: Session, final: Checkpoint) -> dict[Part, Predictions]:
+    """What the weights of the final checkpoint say in fp32, as `ptft evaluate` will: test images are seen only here."""
+    task = prepared.task
     prepared.classifier.load_state_dict(final.weights())
     prepared.classifier.to(memory_format=torch.contiguous_format)
-    score = _scorer(prepared, "fp32", session.stop.check)
-    parts: tuple[Part, ...] = ("validation", "test")
-    scores = {part: score(prepared.classifier, part) for part in parts if part in prepared.task.parts}
+    return {
+        part: predictions_of(prepared.classifier, task.parts[part], task.format, prepared.device, session.stop.check)
+        for part in HELD_OUT
+        if part in task.parts
+    }
+
+
+def _summarize(
+    prepared: Prepared, session: Session, final: Checkpoint, predictions: Mapping[Part, Predictions], reason: str
+) -> Summary:
+    """The scores of the final weights, said on the console too."""
+    progress = prepared.state.progress
+    scores = {part: predicted.scores() for part, predicted in predictions.items()}
     for part, result in scores.items():
         session.console.say(f"{part}: {result.sentence()}")
     return Summary(
@@ -174,7 +184,29 @@ def _summarize(prepared: Prepared, session: Session, final: Checkpoint, reason: 
         seconds=progress.seconds,
         reason=reason,
         bad_images=prepared.task.bad_images,
+        calibration=describe_calibration(predictions),
     )
+
+
+def _write_page(prepared: Prepared, session: Session, predictions: Mapping[Part, Predictions]) -> None:
+    """report.html. Training is done and saved: a page that cannot be made must not make it a failure."""
+    folder, task = session.folder, prepared.task
+    part = judged(predictions)
+    try:
+        evidence = part and gather_evidence(
+            part,
+            prepared.classifier,
+            task.parts[part],
+            predictions[part],
+            task.format,
+            prepared.device,
+            session.stop.check,
+        )
+        write_page(folder.report, page_of_run(read_run(folder.path), evidence))
+    except (StoppedError, StorageError):
+        raise
+    except Exception as error:
+        session.console.say(f"ptft: {folder.report} could not be made: {error!r}")
 
 
 def newest_checkpoint(folder: RunFolder, console: Console) -> Checkpoint | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
+from ptft.config.wording import flatten
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
 from ptft.run_folder import RunFolder, RunStatus
@@ -112,16 +113,9 @@ def _stored(folder: RunFolder, given: RunConfigT) -> RunConfigT:
 
 def _differences(given: RunConfig, stored: RunConfig) -> list[str]:
     """Keys that the given config sets and the run has otherwise; what was left open then is not compared."""
-    before, now = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    before, now = flatten(stored.model_dump(mode="json")), flatten(given.model_dump(mode="json"))
     return [
         f"{key}: the run has {before.get(key)!r}, now {value!r}"
         for key, value in now.items()
         if key != "out" and value not in (None, "auto") and before.get(key) != value
     ]
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -1,5 +1,6 @@
 """How keys and values are spelled inside a sentence: short, on one line, free of control characters."""
 
+from collections.abc import Mapping
 from typing import Any
 
 KeyPath = tuple[str | int, ...]
@@ -49,3 +50,11 @@ def either(words: list[str]) -> str:
     """`a`, `a or b`, `a, b or c`."""
     *first, last = words or [""]
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value that is not a section itself, by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

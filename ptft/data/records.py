@@ -10,6 +10,7 @@ from PIL import Image
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+HELD_OUT: tuple[Part, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)

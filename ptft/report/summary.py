@@ -26,6 +26,7 @@ class Summary:
         seconds: spent in training.
         reason: why training ended.
         bad_images: one line for each image that was left out.
+        calibration: of the test part, else validation (`ptft.report.evidence.describe_confidence`); None without any.
     """
 
     command: str
@@ -35,6 +36,7 @@ class Summary:
     seconds: float
     reason: str
     bad_images: Sequence[str]
+    calibration: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for summary.json and `--json`."""
@@ -49,6 +51,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "classes": list(metadata.classes),
             **{part: describe_scores(scores, metadata.classes) for part, scores in self.scores.items()},
+            "calibration": self.calibration,
             "bad_images": list(self.bad_images),
             "lineage": [ancestor.model_dump(mode="json") for ancestor in metadata.lineage],
             "transfer": list(metadata.transfer),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,47 @@ def features_of(
     return torch.cat([features for _, features in rows])
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says about every example of a part.
+
+    Attributes:
+        logits: float32 (N, K), on the CPU.
+        labels: int64 (N,), the truth.
+    """
+
+    logits: Tensor
+    labels: Tensor
+
+    def confidences(self, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Probability of the predicted class, float64 (N,) in [0, 1], and the predicted class, int64 (N,)."""
+        shares = (self.logits.double() / temperature).softmax(dim=1)
+        return shares.amax(dim=1).clamp(max=1.0), self.logits.argmax(dim=1)
+
+    def scores(self) -> Scores:
+        """As `evaluate` gives them, to the bit where that ran on the CPU.
+
+        Raises:
+            NotFiniteError: the loss is not: the weights are spoilt.
+        """
+        tally = Tally(self.logits.shape[1], self.logits.device)
+        for logits, labels in zip(self.logits.split(_BATCH_SIZE), self.labels.split(_BATCH_SIZE), strict=True):
+            tally.add(logits, labels)
+        return _finite(tally.scores())
+
+
+def predictions_of(
+    classifier: nn.Module,
+    examples: Examples,
+    format_: Format,
+    device: torch.device,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Predictions in fp32 for every example in order; arguments as `logits_of`."""
+    logits = [logits.cpu() for _, logits in logits_of(classifier, examples, format_, device, check_stop=check_stop)]
+    return Predictions(torch.cat(logits), examples.labels)
+
+
 def evaluate(
     classifier: nn.Module,
     examples: Examples,
@@ -82,7 +124,10 @@ def evaluate(
     tally = Tally(num_classes, device)
     for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop):
         tally.add(logits, examples.labels[rows].to(device))
-    scores = tally.scores()
+    return _finite(tally.scores())
+
+
+def _finite(scores: Scores) -> Scores:
     if not math.isfinite(scores.loss):
         raise NotFiniteError(
             "the loss on held-out images is not finite. Train again, in a new run folder, with a lower optim.lr, "

@@ -1,0 +1,89 @@
+"""`ptft report`: the page of a run made anew, or one page of several runs side by side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ptft import checkpoint
+from ptft.errors import CheckpointError, DataError, StorageError, UsageError
+from ptft.inference import held_out_examples, load_classifier
+from ptft.report.console import Console
+from ptft.report.evidence import Evidence, describe_calibration, gather_evidence, judged
+from ptft.report.page import Page, write_page
+from ptft.report.run_page import page_of_run
+from ptft.report.run_record import RunRecord, read_run
+from ptft.report.runs_page import page_of_runs
+from ptft.runtime import pick_device
+from ptft.train.evaluate import predictions_of
+from ptft.transfer.source import format_of
+
+_SIGNATURE = b'<meta name="generator" content="ptft">'
+
+
+def report(paths: Sequence[Path], out: Path | None, console: Console) -> Path:
+    """Writes a page and returns its path.
+
+    Args:
+        paths: run folders, at least one.
+        out: the file to write; None for the run's own report.html, or for several runs ./report.html.
+        console: hears what is missing from the page.
+
+    Raises:
+        UsageError: a path is no run folder, one is named twice, or the file to write is not a page of ptft.
+        StorageError: a file cannot be read or written.
+    """
+    if repeated := _repeated(paths):
+        raise UsageError(f"{repeated} is named twice.")
+    runs = [read_run(path) for path in paths]
+    target = out or (runs[0].folder.report if len(runs) == 1 else Path("report.html"))
+    if target != runs[0].folder.report:
+        _check_replaceable(target)
+    write_page(target, _page(runs[0], console) if len(runs) == 1 else page_of_runs(runs))
+    return target
+
+
+def _repeated(paths: Sequence[Path]) -> Path | None:
+    places = [path.resolve() for path in paths]
+    return next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None)
+
+
+def _check_replaceable(path: Path) -> None:
+    """A page of ours may be replaced; anything else was not made to be."""
+    if path.is_dir():
+        raise UsageError(f"--out {path}: a folder. Name a file, for example {path / 'report.html'}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}.")
+    try:
+        is_ours = not path.exists() or _SIGNATURE in path.read_bytes()[:5000]
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.") from error
+    if not is_ours:
+        raise UsageError(f"{path} is there and is not a page of ptft. Choose another file with --out.")
+
+
+def _page(run: RunRecord, console: Console) -> Page:
+    if run.final is None or run.part is None:
+        return page_of_run(run, None)
+    try:
+        run, evidence = _look_again(run, run.final)
+    except (CheckpointError, DataError) as error:
+        console.say(f"ptft: the page has no pictures of images: {error}")
+        return page_of_run(run, None, missing=str(error))
+    return page_of_run(run, evidence)
+
+
+def _look_again(run: RunRecord, final: Path) -> tuple[RunRecord, Evidence | None]:
+    """What the end of the run saw, from its checkpoint and data; and the run with its calibration, if it had none.
+
+    Raises:
+        CheckpointError, DataError: they are not there any more, or not the same.
+    """
+    found = checkpoint.read(final)
+    examples, format_, device = held_out_examples(found), format_of(found), pick_device("auto")
+    classifier = load_classifier(found).to(device)
+    predictions = {part: predictions_of(classifier, some, format_, device) for part, some in examples.items()}
+    part = judged(predictions)
+    if part is None:
+        return run, None
+    evidence = gather_evidence(part, classifier, examples[part], predictions[part], format_, device)
+    return replace(run, summary={"calibration": describe_calibration(predictions), **(run.summary or {})}), evidence

@@ -1,0 +1,132 @@
+"""The drawings of a run's page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import isin, tensor
+
+from ptft.report.evidence import FeatureMap
+from ptft.report.figures import GRID, INK, blank, curve, legend_below, picture, style_of
+from ptft.report.page import Picture
+from ptft.report.run_record import RunRecord
+
+_MAX_NAMED = 20
+_NUM_PICKED = 8
+_MAX_BANDS = 4
+
+
+def draw_loss(runs: Sequence[RunRecord]) -> Picture | None:
+    """Loss against the step: of one run on training and validation images, of several on the former alone."""
+    figure, axes = blank()
+    told = [run for run in runs if _column(run, "train_loss")[0]]
+    if not told:
+        return None
+    for index, run in enumerate(runs):
+        curve(axes, *_column(run, "train_loss"), index, "training" if len(runs) == 1 else run.name)
+    if len(runs) == 1:
+        curve(axes, *_column(runs[0], "validation_loss"), index=1, label="validation")
+    axes.set(xlabel="step", ylabel="loss (nats)")
+    legend_below(axes, 2)
+    return picture(figure, f"{_told(runs)} loss against the step.", "Loss: mean cross-entropy in nats.")
+
+
+def draw_accuracy(runs: Sequence[RunRecord]) -> Picture | None:
+    """Validation accuracy against the step, with bands where they are few enough to be told apart."""
+    figure, axes = blank()
+    told = [run for run in runs if _column(run, "validation_top1")[0]]
+    if not told:
+        return None
+    for index, run in enumerate(runs):
+        if run in told:
+            steps, shares = _column(run, "validation_top1", 100)
+            band = tuple(_column(run, f"validation_top1_{end}", 100)[1] for end in ("low", "high"))
+            label = "validation" if len(runs) == 1 else run.name
+            # A lone run has validation in the same colour as beside the training loss.
+            curve(axes, steps, shares, index if len(runs) > 1 else 1, label, band if len(told) <= _MAX_BANDS else None)
+    axes.set(xlabel="step", ylabel="accuracy (%)")
+    if len(runs) > 1:
+        legend_below(axes, 2)
+    elif runs[0].summary:
+        axes.axvline(runs[0].summary["best_step"], color=INK, linewidth=1, linestyle=(0, (3, 3)))
+    ending = " The dashed line is the final checkpoint." if len(runs) == 1 and runs[0].summary else ""
+    bands = " with its 95 % interval" if len(told) <= _MAX_BANDS else ""
+    return picture(
+        figure,
+        f"{_told(runs)} validation accuracy against the step{bands}.",
+        f"Accuracy on validation{bands}, n = {_sizes(told)}.{ending}",
+    )
+
+
+def draw_reliability(calibration: dict[str, Any]) -> Picture:
+    """Accuracy against confidence, a point for each bin, with intervals."""
+    figure, axes = blank(3.6, 3.3)
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=(0, (3, 3)))
+    bins = calibration["bins"]
+    confidence, accuracy = ([100 * one[key] for one in bins] for key in ("confidence", "accuracy"))
+    ends = [
+        [100 * max(0.0, one["accuracy"] - one["accuracy_low"]) for one in bins],
+        [100 * max(0.0, one["accuracy_high"] - one["accuracy"]) for one in bins],
+    ]
+    colour = style_of(0)[0]
+    most = max(one["num_examples"] for one in bins)
+    axes.errorbar(confidence, accuracy, ends, color=colour, fmt="none", elinewidth=1.4)
+    sizes = [12 + 90 * one["num_examples"] / most for one in bins]
+    axes.scatter(confidence, accuracy, sizes, color=colour, zorder=3)
+    axes.set(xlabel="confidence (%)", ylabel="right (%)", xlim=(0, 104), ylim=(0, 104))
+    return picture(
+        figure,
+        "Reliability diagram: share of images predicted right against the confidence of the prediction.",
+        "Each point is the images of one range of confidence, larger for more images, with its 95 % interval. On the "
+        "dashed line the classifier is right as often as it says; below it, it is too sure of itself.",
+    )
+
+
+def draw_feature_map(found: FeatureMap, classes: Sequence[str], picked: Sequence[int]) -> Picture:
+    """Features in two dimensions by true class.
+
+    Args:
+        found: the points.
+        classes: names.
+        picked: classes to colour, where there are too many to colour all.
+    """
+    figure, axes = blank(4.4, 3.6)
+    shown = list(range(len(classes))) if len(classes) <= _MAX_NAMED else sorted(picked[:_NUM_PICKED])
+    if len(shown) < len(classes):
+        rest = ~isin(found.labels, tensor(shown))
+        x, y = found.points[rest].T.numpy()
+        axes.scatter(x, y, s=9, color=GRID, label="others")
+    for place, index in enumerate(shown):
+        colour, marker = style_of(place)
+        x, y = found.points[found.labels == index].T.numpy()
+        axes.scatter(x, y, s=17, color=colour, marker=marker, alpha=0.8, linewidths=0, label=_short(classes[index]))
+    axes.set_xticks([], [])
+    axes.set_yticks([], [])
+    shares = [f"{100 * share:.0f} %" for share in found.explained]
+    axes.set(xlabel=f"first direction, {shares[0]} of the variance", ylabel=f"second, {shares[1]}")
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=3, frameon=False, labelcolor=INK,
+                handletextpad=0.1, columnspacing=0.8, borderpad=0, markerscale=1.5)  # fmt: skip
+    some = "" if len(shown) == len(classes) else f" The {len(shown)} classes with the most mistakes are coloured."
+    return picture(
+        figure,
+        "Scatter plot of the features of images, coloured by true class.",
+        f"Features of {len(found.labels):,} images, in the two directions in which they vary most (principal "
+        f"components). Classes that lie apart are easy to tell apart.{some}",
+    )
+
+
+def _column(run: RunRecord, key: str, factor: float = 1) -> tuple[list[float], list[float]]:
+    lines = [line for line in run.metrics if line.get(key) is not None]
+    return [line["step"] for line in lines], [factor * line[key] for line in lines]
+
+
+def _sizes(runs: Sequence[RunRecord]) -> str:
+    sizes = {line["validation_num_examples"] for run in runs for line in run.metrics if "validation_top1" in line}
+    return " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+
+
+def _told(runs: Sequence[RunRecord]) -> str:
+    return "Line chart:" if len(runs) == 1 else f"Line chart of {len(runs)} runs:"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"

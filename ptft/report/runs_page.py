@@ -1,0 +1,149 @@
+"""One page of several runs: their curves over each other, their results and how their configs differ."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ptft.config.wording import flatten
+from ptft.report.charts import draw_accuracy, draw_loss
+from ptft.report.console import duration
+from ptft.report.page import Block, Cell, Fact, Page, Prose, Section, Table, count, percent
+from ptft.report.run_page import interval, most_common
+from ptft.report.run_record import RunRecord
+
+# What decides which images a run is tested on; the rest of `data`, and the seed, only decide what it learns from.
+_TESTED_ON = ("name", "root", "path", "dataset", "variant", "classes", "test", "split_seed")
+_MAX_FACTS = 6
+
+
+def page_of_runs(runs: Sequence[RunRecord]) -> Page:
+    """The page of at least two runs, finished or not, of any tasks."""
+    named = _told_apart(runs)
+    ranked = sorted((run for run in named if run.scores), key=lambda run: -_scores(run)["top1"])
+    verdict, lead = _verdict(ranked)
+    return Page(
+        title=f"{len(runs)} runs side by side",
+        verdict=verdict,
+        lead=lead,
+        facts=[
+            Fact(run.name, f"{100 * _scores(run)['top1']:.1f} %", interval(_scores(run))) for run in ranked[:_MAX_FACTS]
+        ],
+        notes=_notes(named),
+        sections=[
+            Section("Results", [_results(named)]),
+            Section("Learning curves", [drawing for drawing in (draw_accuracy(named), draw_loss(named)) if drawing]),
+            Section("How the configs differ", _differences(named)),
+        ],
+    )
+
+
+def _told_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs by the names of their folders, by their paths where two have the same name."""
+    names = Counter(run.name for run in runs)
+    return [replace(run, name=str(run.folder.path)) if names[run.name] > 1 else run for run in runs]
+
+
+def _scores(run: RunRecord) -> dict[str, Any]:
+    return run.scores or {}
+
+
+def _verdict(ranked: Sequence[RunRecord]) -> tuple[str, str]:
+    """Which run is ahead, as far as intervals tell; and the sentence below."""
+    if not ranked:
+        return "No run has a result yet", ""
+    if len({_tested_on(run) for run in ranked}) > 1:
+        return (
+            "Runs of different tasks",
+            "They were not tested on the same images: their accuracies cannot be compared.",
+        )
+    first, *others = ranked
+    told = f"{first.name} has {100 * _scores(first)['top1']:.1f} % ({interval(_scores(first))})"
+    level = [run for run in others if _scores(run)["top1_high"] >= _scores(first)["top1_low"]]
+    if not others:
+        return "One run has a result", f"{told}."
+    if not level:
+        return f"{first.name} is ahead", f"{told}; the intervals of all others lie below."
+    return (
+        "No run is clearly ahead",
+        f"{told}, but the intervals of {len(level)} of {len(others)} others reach into its own.",
+    )
+
+
+def _tested_on(run: RunRecord) -> str:
+    data = run.config.get("data", {})
+    return repr((run.part, _scores(run)["num_examples"], [data.get(key) for key in _TESTED_ON]))
+
+
+def _notes(runs: Sequence[RunRecord]) -> list[str]:
+    notes = []
+    if unfinished := [run.name for run in runs if run.summary is None]:
+        notes.append(f"Not finished: {', '.join(unfinished)}.")
+    if any(run.part == "validation" for run in runs):
+        notes.append(
+            "Where there is no test part, the accuracy is of the validation images, which also chose the checkpoint: "
+            "optimistic."
+        )
+    return [
+        *notes,
+        "Each interval is of one run alone, and the highest of many runs looks better than it is. For a verdict, "
+        "repeat runs over seeds and compare them pair by pair.",
+    ]
+
+
+def _results(runs: Sequence[RunRecord]) -> Table:
+    columns = [
+        "run",
+        "accuracy",
+        "95 % interval",
+        "n",
+        "part",
+        "most common class",
+        "calibration error",
+        "steps",
+        "time",
+    ]
+    return Table(
+        columns, [_result(run) for run in runs], "Results of the final checkpoints; a click on a heading sorts."
+    )
+
+
+def _result(run: RunRecord) -> list[str | Cell]:
+    summary, scores = run.summary or {}, run.scores
+    steps = count(summary.get("steps", run.status.get("step", 0)))
+    if scores is None:
+        state = "no images held out" if summary else run.status.get("state", "not finished")
+        return [run.name, *(Cell("–") for _ in range(3)), str(state), Cell("–"), Cell("–"), steps, Cell("–")]
+    ends = Cell(f"{100 * scores['top1_low']:.1f} to {100 * scores['top1_high']:.1f}", scores["top1_low"])
+    return [
+        run.name,
+        percent(scores["top1"]),
+        ends,
+        count(scores["num_examples"]),
+        str(run.part),
+        percent(most_common(scores["confusion"])),
+        percent((summary.get("calibration") or {}).get("error")),
+        steps,
+        Cell(duration(summary["seconds"]), summary["seconds"]),
+    ]
+
+
+def _differences(runs: Sequence[RunRecord]) -> list[Block]:
+    """A row for each key that is not the same in all runs."""
+    flat = [flatten(run.config) | {"command": run.command} for run in runs]
+    keys = list(dict.fromkeys(key for config in flat for key in config))
+    rows = [
+        [key, *(_value(config, key) for config in flat)]
+        for key in ["command", *(key for key in keys if key not in ("command", "out"))]
+        if len({_value(config, key) for config in flat}) > 1
+    ]
+    if not rows:
+        return [Prose("They have the same config.")]
+    return [Table(["key", *(run.name for run in runs)], rows, "Keys that differ; all others are the same.")]
+
+
+def _value(config: dict[str, Any], key: str) -> str:
+    if key not in config:
+        return "–"
+    value = config[key]
+    return "null" if value is None else str(value)
