@@ -59,7 +59,7 @@ def draw_accuracy(runs: Sequence[RunRecord]) -> Picture | None:
 
 def draw_reliability(calibration: dict[str, Any]) -> Picture:
     """Accuracy against confidence, a point for each bin, with intervals."""
-    figure, axes = blank(3.6, 3.3)
+    figure, axes = blank(3.9, 3.4)
     axes.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=(0, (3, 3)))
     bins = calibration["bins"]
     confidence, accuracy = ([100 * one[key] for one in bins] for key in ("confidence", "accuracy"))
@@ -89,7 +89,7 @@ def draw_feature_map(found: FeatureMap, classes: Sequence[str], picked: Sequence
         classes: names.
         picked: classes to colour, where there are too many to colour all.
     """
-    figure, axes = blank(4.4, 3.6)
+    figure, axes = blank(4.2, 3.5)
     shown = list(range(len(classes))) if len(classes) <= _MAX_NAMED else sorted(picked[:_NUM_PICKED])
     if len(shown) < len(classes):
         rest = ~isin(found.labels, tensor(shown))

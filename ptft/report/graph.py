@@ -1,6 +1,7 @@
 """A small graph as inline SVG: nodes in one column, as on a phone, edges that skip nodes along the left side."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from markupsafe import Markup, escape
 
@@ -12,7 +13,8 @@ _GUTTER = 28
 _LINE = 20
 _PADDING = 12
 _GAP = 26
-_LETTERS = 40
+_LETTERS = 34
+_MAX_LINES = 3
 
 
 def draw_graph(graph: Graph) -> Markup:
@@ -32,7 +34,7 @@ def draw_graph(graph: Graph) -> Markup:
 
 
 def _height(node: Node) -> int:
-    return 2 * _PADDING + _LINE * len(node.lines)
+    return 2 * _PADDING + _LINE * len(_lines(node))
 
 
 def _tops(nodes: Sequence[Node]) -> list[int]:
@@ -46,9 +48,9 @@ def _tops(nodes: Sequence[Node]) -> list[int]:
 def _box(node: Node, top: int) -> Markup:
     texts = [
         Markup('<text x="{}" y="{}" class="{}">{}</text>').format(
-            _GUTTER + _PADDING, top + _PADDING + 15 + _LINE * index, "" if index else "head", _short(line)
+            _GUTTER + _PADDING, top + _PADDING + 15 + _LINE * index, kind, line
         )
-        for index, line in enumerate(node.lines)
+        for index, (kind, line) in enumerate(_lines(node))
     ]
     return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="{}"/>{}').format(
         "data" if node.is_data else "run",
@@ -61,8 +63,13 @@ def _box(node: Node, top: int) -> Markup:
     )
 
 
-def _short(line: str) -> str:
-    return line if len(line) <= _LETTERS else line[: _LETTERS - 1] + "…"
+def _lines(node: Node) -> list[tuple[str, str]]:
+    """Lines that fit the box, each with its class."""
+    lines = []
+    for index, text in enumerate(node.lines):
+        kept = wrap(text, _LETTERS, max_lines=_MAX_LINES, placeholder=" …")
+        lines += [("" if index else "head", line) for line in kept]
+    return lines
 
 
 def _edge(nodes: Sequence[Node], tops: Sequence[int], parent: int, child: int) -> Markup:

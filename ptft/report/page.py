@@ -118,10 +118,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Small pictures with their captions, as many in a row as fit."""
+    """Small pictures with their captions, as many in a row as fit; `is_wide` for those twice as wide as high."""
 
     kind: ClassVar[str] = "gallery"
     pictures: Sequence[Picture]
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ def write_page(path: Path, page: Page) -> None:
     from ptft.report.graph import draw_graph
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tidy"] = _tidy
     template = environment.from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
     html = template.render(page=page, draw_graph=draw_graph, grouped=_grouped)
     # Names of files and classes may hold what no encoding carries.
@@ -233,3 +235,8 @@ def write_page(path: Path, page: Page) -> None:
 def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
     """Runs of blocks of one kind: neighbouring pictures share a row."""
     return [(kind, list(group)) for kind, group in groupby(blocks, key=lambda block: block.kind)]
+
+
+def _tidy(text: str) -> str:
+    """The text with a number and its unit, or its name, kept on one line."""
+    return re.sub(r"(?<=\d) (?=%|×)|(?<=×) (?=\d)|(?<=\bn) (?==)|(?<=\bn =) (?=\d)|(?<=[<>]) (?=\d)", "\u00a0", text)

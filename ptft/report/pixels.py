@@ -40,9 +40,10 @@ def with_heat(image: Tensor, heat: Tensor) -> Tensor:
     colour = (image if len(image) == 3 else image[:1].expand(3, -1, -1)).float()
     size = (image.shape[1], image.shape[2])
     large = torch.nn.functional.interpolate(heat[None, None].float(), size=size, mode="bilinear", align_corners=False)
-    # Cividis reads the same with and without colour vision.
-    painted = torch.from_numpy(colormaps["cividis"](large[0, 0].clamp(0, 1).numpy())[..., :3]).permute(2, 0, 1) * 255
-    return torch.cat([colour, 0.45 * colour + 0.55 * painted], dim=2).round().clamp(0, 255).to(torch.uint8)
+    # Inferno rises evenly in lightness, so it reads without colour vision; on grey, for its hues are not the image's.
+    painted = torch.from_numpy(colormaps["inferno"](large[0, 0].clamp(0, 1).numpy())[..., :3]).permute(2, 0, 1) * 255
+    grey = colour.mean(dim=0, keepdim=True)
+    return torch.cat([colour, 0.45 * grey + 0.6 * painted], dim=2).round().clamp(0, 255).to(torch.uint8)
 
 
 def _url(image: Image.Image) -> str:

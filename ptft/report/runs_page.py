@@ -9,8 +9,8 @@ from ptft.config.wording import flatten
 from ptft.report.charts import draw_accuracy, draw_loss
 from ptft.report.console import duration
 from ptft.report.page import Block, Cell, Fact, Page, Prose, Section, Table, count, percent
-from ptft.report.run_page import interval, most_common
 from ptft.report.run_record import RunRecord
+from ptft.report.score_sections import interval, most_common
 
 # What decides which images a run is tested on; the rest of `data`, and the seed, only decide what it learns from.
 _TESTED_ON = ("name", "root", "path", "dataset", "variant", "classes", "test", "split_seed")
@@ -98,13 +98,15 @@ def _results(runs: Sequence[RunRecord]) -> Table:
         "95 % interval",
         "n",
         "part",
-        "most common class",
+        "guessing",
         "calibration error",
         "steps",
         "time",
     ]
     return Table(
-        columns, [_result(run) for run in runs], "Results of the final checkpoints; a click on a heading sorts."
+        columns,
+        [_result(run) for run in runs],
+        "Results of the final checkpoints. Guessing: naming the most common class always.",
     )
 
 
