@@ -69,15 +69,16 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
     started = time.monotonic()
     console.say(f"pretraining on {', '.join(SOURCE_CLASSES)}")
     source = _pretrain(out / "source", source_config())
-    console.say(f"  test: {_percent(source['test']['top1'])} right, checkpoint {source['checkpoint']}")
+    console.say(f"  test: {_measured(source['test'])}; checkpoint {source['checkpoint']}")
     console.say(f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels each, {num_seeds} draws of them:")
     random_arm, pretrained_arm = [], []
     for seed in range(num_seeds):
         stop.check()
         random = _random(out, seed)["test"]
+        pretrained = _finetune(out, seed, Path(source["checkpoint"]))["test"]
         random_arm.append(random["top1"])
-        pretrained_arm.append(_finetune(out, seed, Path(source["checkpoint"]))["test"]["top1"])
-        console.say(f"  draw {seed}: random {_percent(random_arm[-1])}, pretrained {_percent(pretrained_arm[-1])}")
+        pretrained_arm.append(pretrained["top1"])
+        console.say(f"  draw {seed}: random {_measured(random)}, pretrained {_measured(pretrained)}")
     difference = paired_difference(random_arm, pretrained_arm)
     _tell(console, random_arm, pretrained_arm, difference, random["num_examples"])
     console.say(_next(out, time.monotonic() - started))
@@ -156,6 +157,12 @@ def _verdict(difference: Difference) -> str:
         f"pretraining {difference.verdict}: {100 * difference.mean:+.1f} points "
         f"(95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
     )
+
+
+def _measured(scores: dict[str, Any]) -> str:
+    """Accuracy with its interval and n."""
+    low, high = 100 * scores["top1_low"], 100 * scores["top1_high"]
+    return f"{_percent(scores['top1'])} ({low:.1f} to {high:.1f}, n = {scores['num_examples']:,})"
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import isin, tensor
 
 from ptft.report.evidence import FeatureMap
-from ptft.report.figures import GRID, INK, blank, curve, legend_below, picture, style_of
+from ptft.report.figures import INK, blank, curve, legend_below, picture, style_of
 from ptft.report.page import Picture
 from ptft.report.run_record import RunRecord
 
@@ -94,16 +94,17 @@ def draw_feature_map(found: FeatureMap, classes: Sequence[str], picked: Sequence
     if len(shown) < len(classes):
         rest = ~isin(found.labels, tensor(shown))
         x, y = found.points[rest].T.numpy()
-        axes.scatter(x, y, s=9, color=GRID, label="others")
+        axes.scatter(x, y, s=9, color=INK, alpha=0.3, linewidths=0, label="others")
     for place, index in enumerate(shown):
         colour, marker = style_of(place)
         x, y = found.points[found.labels == index].T.numpy()
         axes.scatter(x, y, s=17, color=colour, marker=marker, alpha=0.8, linewidths=0, label=_short(classes[index]))
+    columns = 3 if all(len(classes[index]) <= 12 for index in shown) else 2
     axes.set_xticks([], [])
     axes.set_yticks([], [])
     shares = [f"{100 * share:.0f} %" for share in found.explained]
     axes.set(xlabel=f"first direction, {shares[0]} of the variance", ylabel=f"second, {shares[1]}")
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=3, frameon=False, labelcolor=INK,
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=columns, frameon=False, labelcolor=INK,
                 handletextpad=0.1, columnspacing=0.8, borderpad=0, markerscale=1.5)  # fmt: skip
     some = "" if len(shown) == len(classes) else f" The {len(shown)} classes with the most mistakes are coloured."
     return picture(
@@ -129,4 +130,4 @@ def _told(runs: Sequence[RunRecord]) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 14 else name[:13] + "…"
+    return name if len(name) <= 20 else name[:19] + "…"

@@ -10,7 +10,6 @@ from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, 
 from ptft.report.picture_sections import picture_sections
 from ptft.report.run_record import RunRecord
 from ptft.report.score_sections import interval, most_common, score_sections
-from ptft.train.metrics import wilson_interval
 
 _MAX_OPEN_ROWS = 30
 
@@ -51,10 +50,8 @@ def _facts(run: RunRecord) -> list[Fact]:
     facts = []
     if scores:
         facts += [Fact("accuracy", f"{100 * scores['top1']:.1f} %", interval(scores))]
-        if "top5" in scores:
-            low, high = wilson_interval(round(scores["top5"] * scores["num_examples"]), scores["num_examples"])
-            note = interval({**scores, "top1_low": low, "top1_high": high})
-            facts.append(Fact("right in top 5", f"{100 * scores['top5']:.1f} %", note))
+        if "top5_low" in scores:
+            facts.append(Fact("right in top 5", f"{100 * scores['top5']:.1f} %", interval(scores, "top5")))
     if calibration := summary.get("calibration"):
         facts.append(Fact("calibration error", f"{100 * calibration['error']:.1f} %", _scaled(calibration)))
     facts.append(Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}"))

@@ -8,12 +8,13 @@ from ptft.report.run_record import RunRecord
 
 _MAX_MATRIX = 20
 _MAX_OPEN_ROWS = 30
-_NUM_PAIRS = 30
+_NUM_PAIRS = 20
 
 
-def interval(scores: dict[str, Any]) -> str:
+def interval(scores: dict[str, Any], key: str = "top1") -> str:
     """`90.0 to 92.4 %, n = 2,000`."""
-    return f"{100 * scores['top1_low']:.1f} to {100 * scores['top1_high']:.1f} %, n = {scores['num_examples']:,}"
+    low, high = scores[f"{key}_low"], scores[f"{key}_high"]
+    return f"{100 * low:.1f} to {100 * high:.1f} %, n = {scores['num_examples']:,}"
 
 
 def most_common(confusion: list[list[int]]) -> float:

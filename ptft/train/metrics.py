@@ -92,6 +92,8 @@ class Scores:
         line: dict[str, Any] = {"loss": self.loss, "top1": self.top1, "top1_low": low, "top1_high": high}
         if self.top5 is not None:
             line["top5"] = self.top5
+            num_near = round(self.top5 * self.num_examples)
+            line["top5_low"], line["top5_high"] = wilson_interval(num_near, self.num_examples)
         return line | {"num_examples": self.num_examples}
 
     def sentence(self) -> str:
