@@ -7,7 +7,7 @@ from typing import Any
 
 from ptft.augment import Standard
 from ptft.data.sources import EmbeddedFashionMnist
-from ptft.proof.paired import Difference, paired_difference
+from ptft.proof.paired import Difference, mean_interval, paired_difference
 from ptft.report.console import Console, duration
 from ptft.run import finetune, pretrain
 from ptft.run_folder import RunFolder
@@ -133,8 +133,8 @@ def _tell(
     arms = {"random weights": random_arm, "pretrained weights": pretrained_arm}
     console.say()
     console.table(
-        ["start", "mean accuracy", "lowest", "highest"],
-        [[name, _percent(sum(arm) / len(arm)), _percent(min(arm)), _percent(max(arm))] for name, arm in arms.items()],
+        ["start", "mean accuracy", "95 % interval", "draws", "lowest", "highest"],
+        [[name, *_spread(arm)] for name, arm in arms.items()],
     )
     console.say(
         f"  difference {100 * difference.mean:+.1f} points, 95 % interval {100 * difference.low:+.1f} to "
@@ -157,6 +157,12 @@ def _verdict(difference: Difference) -> str:
         f"pretraining {difference.verdict}: {100 * difference.mean:+.1f} points "
         f"(95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
     )
+
+
+def _spread(arm: list[float]) -> list[str]:
+    mean, low, high = mean_interval(arm)
+    ends = f"{100 * low:.1f} to {100 * high:.1f}"
+    return [_percent(mean), ends, str(len(arm)), _percent(min(arm)), _percent(max(arm))]
 
 
 def _measured(scores: dict[str, Any]) -> str:

@@ -38,13 +38,18 @@ def paired_difference(first: Sequence[float], second: Sequence[float], confidenc
     Raises:
         ValueError: fewer than 2 pairs, or arms of different length.
     """
-    from scipy.stats import t
-
     if len(first) != len(second) or len(first) < 2:
         raise ValueError("needs at least 2 pairs")
-    differences = [b - a for a, b in zip(first, second, strict=True)]
-    count = len(differences)
-    mean = sum(differences) / count
-    variance = sum((difference - mean) ** 2 for difference in differences) / (count - 1)
+    mean, low, high = mean_interval([b - a for a, b in zip(first, second, strict=True)], confidence)
+    return Difference(mean, low, high, len(first))
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of at least 2 values, and the ends of Student's interval of it."""
+    from scipy.stats import t
+
+    count = len(values)
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
     half = float(t.ppf(0.5 + confidence / 2, count - 1)) * math.sqrt(variance / count)
-    return Difference(mean, mean - half, mean + half, count)
+    return mean, mean - half, mean + half
