@@ -112,7 +112,7 @@ def _inline(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r"<svg [^>]*>", _head, svg, count=1)
     svg = re.sub(r' id="[a-z0-9A-Z]+_\d+"', "", svg)
-    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", re.sub(r" *font-family: [^;\"]*;", "", svg))
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
     return svg.replace("#000000", "var(--ink)")

@@ -79,7 +79,10 @@ def _notes(run: RunRecord, evidence: Evidence | None, missing: str) -> list[str]
     if run.scores and (absent := [row["class"] for row in run.scores["per_class"] if not row["num_examples"]]):
         notes.append(f"No {run.part} image of {_listed(absent)}: the accuracy says nothing about it.")
     if bad := summary.get("bad_images"):
-        notes.append(f"{len(bad):,} images could not be read and were left out; they are listed below.")
+        left_out = (
+            "1 image could not be read and was" if len(bad) == 1 else f"{len(bad):,} images could not be read and were"
+        )
+        notes.append(f"{left_out} left out; see below.")
     if evidence is None and run.scores:
         notes.append(f"No pictures of images, Grad-CAM and feature map. {missing}".strip())
     return notes
@@ -119,7 +122,7 @@ def _history(run: RunRecord) -> list[Section]:
     if lineage := summary.get("lineage"):
         sections.append(Section("Lineage", [lineage_graph(lineage, summary["digest"])]))
     if bad := summary.get("bad_images"):
-        sections.append(Section("Images left out", [Fold(f"{len(bad):,} images", [Code("\n".join(bad))])]))
+        sections.append(Section("Images left out", [Fold("Why each could not be read", [Code("\n".join(bad))])]))
     return sections
 
 
