@@ -119,6 +119,11 @@ def test_text_and_lines_stand_out_in_both_schemes(tmp_path: Path, scheme: int) -
     for ground in ("paper", "card"):
         assert min(contrast(colours[name], colours[ground]) for name in ("ink", "soft", "accent")) >= 4.5
         assert min(contrast(colours[f"c{number}"], colours[ground]) for number in range(1, 7)) >= 3
+    tint = [int(number) for number in re.findall(r"--tint: (\d+) (\d+) (\d+)", block)[0]]
+    most = float(re.findall(r"--most: ([\d.]+)", block)[0])
+    ground = [int(colours["paper"][place : place + 2], 16) for place in (1, 3, 5)]
+    darkest = [round(most * over + (1 - most) * under) for over, under in zip(tint, ground, strict=True)]
+    assert contrast(colours["ink"], "#" + "".join(f"{number:02x}" for number in darkest)) >= 4.5
     assert contrast("#ffffff", "#ffffff") == 1
 
 
