@@ -228,6 +228,7 @@ def _decide(
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,
         frozen_backbone=frozen,
+        say=console.say,
     )
     return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
 

@@ -124,6 +124,8 @@ def _plan(prepared: Prepared) -> Plan:
         peak_lr=config.optim.lr,
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
+        on_nonfinite=config.train.on_nonfinite,
+        max_nonfinite=config.train.max_nonfinite,
         max_seconds=None if config.train.max_minutes is None else 60 * config.train.max_minutes,
     )
 
@@ -181,6 +183,7 @@ def _summarize(
         checkpoint=final,
         scores=scores,
         steps=progress.step,
+        num_nonfinite=progress.num_nonfinite,
         seconds=progress.seconds,
         reason=reason,
         bad_images=prepared.task.bad_images,

@@ -105,13 +105,22 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"out of memory: {str(error).splitlines()[0] if str(error) else 'the machine has no more'}. "
-            "Raise train.accumulate (smaller micro-batches), or lower train.batch_size or data.image_size."
+            f"out of memory: {first_line(error)}. Lower train.batch_size or data.image_size, take a smaller model, or "
+            "give the process more memory."
         ) from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+_OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that main memory or GPU memory is exhausted: torch's, Python's, the CPU allocator's."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of torch says before its details, without the stop."""
+    return (str(error).splitlines() or ["the machine has no more"])[0].rstrip(". ")

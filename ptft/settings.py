@@ -38,7 +38,8 @@ class TrainConfig(Config):
     sampling: Literal["uniform", "balanced"] = "uniform"
     """`balanced` shows every class equally often, whatever its number of images."""
     accumulate: int = Field(1, ge=1)
-    """Micro-batches a batch is cut into, to need less memory."""
+    """Micro-batches a batch is cut into, to need less memory. When memory runs out there are twice as many from that
+    step on."""
     clip_norm: Annotated[float, Field(gt=0, examples=[1.0])] | None = None
     """Largest L2 norm of the gradient; longer ones are scaled down."""
     ema: Annotated[float, Field(gt=0, lt=1, examples=[0.999])] | None = None
@@ -49,6 +50,13 @@ class TrainConfig(Config):
     """Early stopping: end after this many looks at validation without a better score."""
     max_minutes: Annotated[float, Field(gt=0, examples=[60.0])] | None = None
     """End training after this time, with what was reached by then."""
+
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    """What a loss or gradient that is NaN or infinite does; its update is never made. `stop` ends the run, exit code
+    6. `skip` goes on without that update. `rollback` goes back to the last checkpoint, halves the learning rate from
+    there on and leaves that batch out the second time."""
+    max_nonfinite: int = Field(5, ge=1)
+    """How often a run may skip or go back; once more ends it after all."""
 
     @model_validator(mode="after")
     def _one_duration(self) -> Self:

@@ -127,8 +127,12 @@ class Bar:
         if self._tqdm is not None:
             self._tqdm.refresh()
 
+    def say(self, text: str) -> None:
+        """A line of news that must not be missed."""
+        self._console.say(text)
+
     def tell(self, text: str) -> None:
-        """A line of news: always on a terminal and in the log file, elsewhere seconds apart like progress."""
+        """A line of scores: always on a terminal and in the log file, elsewhere seconds apart like progress."""
         now = time.monotonic()
         if self._tqdm is not None or self._is_due(now, self._told):
             self._told = now
@@ -155,7 +159,7 @@ class Bar:
             return
         self._spoken = now
         rate = (step - self._begun) / (self._spoken - self._start)
-        left = (self._num_steps - step) / rate if rate else 0.0
+        left = (self._num_steps - step) / rate if rate > 0 else 0.0  # less after going back
         self._console.say(f"step {step:,}/{self._num_steps:,}  {note}  {duration(left)} left")
 
 

@@ -21,16 +21,30 @@ class Journal:
     """
 
     def __init__(self, folder: RunFolder, step: int, steps_per_epoch: float, bar: Bar) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+        self._folder = folder
         self._path = folder.metrics
         self._steps_per_epoch = steps_per_epoch
         self._bar = bar
-        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        self._open(step)
+
+    def _open(self, step: int) -> None:
+        """Drops what came after `step`; what comes next is added to the rest."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
         write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         with storage_errors(self._path, "write"):
             self._file = self._path.open("a", encoding="utf-8")
-            self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
+            self._events = SummaryWriter(str(self._folder.path), purge_step=step + 1 if step else None)
+
+    def rewind(self, step: int) -> None:
+        """Forgets what came after `step`: it will come again."""
+        self.close()
+        self._open(step)
+
+    def say(self, text: str) -> None:
+        """News that is no number."""
+        self._bar.say(text)
 
     def train(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
         """Mean training loss since the last line."""

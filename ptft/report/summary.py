@@ -23,6 +23,7 @@ class Summary:
         checkpoint: the final one.
         scores: of its weights, in fp32, on validation and test where those parts exist.
         steps: optimizer steps completed.
+        num_nonfinite: how often loss or gradient was not finite and training went on.
         seconds: spent in training.
         reason: why training ended.
         bad_images: one line for each image that was left out.
@@ -33,6 +34,7 @@ class Summary:
     checkpoint: Checkpoint
     scores: Mapping[Part, Scores]
     steps: int
+    num_nonfinite: int
     seconds: float
     reason: str
     bad_images: Sequence[str]
@@ -47,6 +49,7 @@ class Summary:
             "command": self.command,
             "reason": self.reason,
             "steps": self.steps,
+            "num_nonfinite": self.num_nonfinite,
             "best_step": metadata.step,
             "seconds": round(self.seconds, 3),
             "classes": list(metadata.classes),

@@ -26,10 +26,17 @@ class Sgd(Config):
 
     def build(self, model: "nn.Module") -> "Optimizer":
         """SGD over the parameters of `model` that are to be trained."""
+        import torch
         from torch.optim import SGD
 
-        nesterov = self.nesterov and self.momentum > 0
-        return SGD(decay_groups(model, self.weight_decay), lr=self.lr, momentum=self.momentum, nesterov=nesterov)
+        groups, nesterov = decay_groups(model, self.weight_decay), self.nesterov and self.momentum > 0
+        optimizer = SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
+        # torch leaves the first buffer unwritten when `found_inf` forbids the first step; from zeros the first step
+        # is the same: momentum * 0 + gradient.
+        for group in optimizer.param_groups if self.momentum else ():
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
 
 
 class AdamW(Config):
@@ -49,10 +56,12 @@ class AdamW(Config):
         """AdamW over the parameters of `model` that are to be trained."""
         from torch.optim import AdamW
 
-        return AdamW(decay_groups(model, self.weight_decay), lr=self.lr, betas=(self.beta1, self.beta2))
+        groups = decay_groups(model, self.weight_decay)
+        return AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
 
 
 Optim = Annotated[Sgd | AdamW, Field(discriminator="name")]
+"""All are torch's fused implementations: those that leave weights and state alone when their `found_inf` is 1."""
 
 
 def decay_groups(model: "nn.Module", weight_decay: float) -> list[dict[str, object]]:

@@ -1,6 +1,10 @@
 """Where states go: numbered checkpoints in the run folder, `last.pt` and `best.pt` as names for two of them."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
+from torch import Tensor
 
 from ptft import checkpoint
 from ptft.checkpoint import Metadata
@@ -25,11 +29,26 @@ class Saver:
         self._keep = keep
         self._saved_step = -1
 
+    @property
+    def newest(self) -> Path | None:
+        """The state to resume from; None before the first."""
+        return self._folder.last if self._folder.last.exists() else None
+
+    def restore(self, state: State) -> None:
+        """Goes back to the newest saved state, which the next save may then replace.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        saved = checkpoint.read(self._folder.last)
+        state.restore(saved.tensors, saved.metadata.progress)
+        self._saved_step = -1
+
     def save_last(self, state: State) -> None:
         """Makes this state the one to resume from.
 
         Raises:
-            NotFiniteError: a weight is NaN or infinite; nothing is written.
+            NotFiniteError: a weight, an average or a tensor of the optimizer is not finite; nothing is written.
             StorageError: it cannot be written; the older checkpoints stay.
         """
         self._save(state, is_best=False)
@@ -42,9 +61,10 @@ class Saver:
         step = state.progress.step
         if step == self._saved_step:
             return
-        _check_finite(state)
+        tensors = state.tensors()
+        self._check_finite(tensors, step)
         path = self._folder.checkpoints / f"step-{step:09d}.pt"
-        checkpoint.write(path, self._describe(state), state.tensors())
+        checkpoint.write(path, self._describe(state), tensors)
         # best.pt before last.pt: a run killed in between resumes from an older state and finds this best again.
         if is_best:
             link_durably(path, self._folder.best)
@@ -69,11 +89,11 @@ class Saver:
             for path in self._folder.checkpoints.glob(".*.tmp"):
                 path.unlink()
 
-
-def _check_finite(state: State) -> None:
-    for name, tensor in state.model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise NotFiniteError(
-                f"{name} is not finite after step {state.progress.step:,}; it was not saved. "
-                "In a new run folder, lower optim.lr, or set train.clip_norm or train.precision: fp32."
-            )
+    def _check_finite(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                saved = f"The last good checkpoint is {self.newest}." if self.newest else "Nothing was saved before."
+                raise NotFiniteError(
+                    f"{name} is not finite after step {step:,}; it was not saved. {saved} In a new run folder, lower "
+                    "optim.lr, or set train.clip_norm or train.precision: fp32."
+                )

@@ -31,12 +31,19 @@ class Average:
         self.tensors = self.model.state_dict()
 
     @torch.no_grad()
-    def update(self, model: Classifier, step: int) -> None:
-        """Moves the average towards `model` after `step` completed steps."""
-        weight = 1 - min(self._decay, (1 + step) / (10 + step))
+    def update(self, model: Classifier, step: int, is_finite: Tensor) -> None:
+        """Moves the average towards `model` after `step` completed steps.
+
+        Args:
+            model: its tensors are finite.
+            step: at least 1.
+            is_finite: bool (), on the device of the model; where it is false the average stays.
+        """
+        weight = is_finite * (1 - min(self._decay, (1 + step) / (10 + step)))
         current = model.state_dict()
         floats = [name for name, tensor in self.tensors.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.tensors[name] for name in floats], [current[name] for name in floats], weight)
+        averages = [self.tensors[name] for name in floats]
+        torch._foreach_lerp_(averages, [current[name] for name in floats], [weight] * len(floats))
         for name in self.tensors.keys() - set(floats):
             self.tensors[name].copy_(current[name])
 
@@ -53,6 +60,11 @@ class Progress:
         num_stale: evaluations since.
         loss_sum, num_losses: of the steps since the last line of metrics.jsonl.
         seconds: spent in training, over all sessions.
+        last_loss: of the last step where it was finite; None before the first.
+        num_nonfinite: steps so far whose loss or gradient was not finite.
+        left_out: such steps, counted from 0, that are not computed again after going back.
+        lr_factor: on the learning rate; halved each time the run went back.
+        accumulate: least number of micro-batches, grown when memory ran out.
     """
 
     step: int = 0
@@ -64,6 +76,11 @@ class Progress:
     loss_sum: float = 0.0
     num_losses: int = 0
     seconds: float = 0.0
+    last_loss: float | None = None
+    num_nonfinite: int = 0
+    left_out: list[int] = field(default_factory=list)
+    lr_factor: float = 1.0
+    accumulate: int = 1
 
     def is_better(self, top1: float, loss: float) -> bool:
         """Whether a validation score beats the best: higher top1, or the same with a lower loss."""
@@ -124,13 +141,16 @@ class State:
                 self.scaler.load_state_dict(scaler)
         except (KeyError, RuntimeError, TypeError) as error:
             raise CheckpointError(f"the saved state does not fit this run: {error}") from error
+        self.optimizer.state.clear()
         for name, parameter in self.model.named_parameters():
             prefix = f"optimizer.{name}."
             saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if saved:
-                # AdamW's step counters stay on the CPU; everything else lives where the parameter does.
+                # Fused optimizers walk through memory: what has the parameter's shape must have its layout too.
                 self.optimizer.state[parameter] = {
-                    key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
+                    key: torch.empty_like(parameter).copy_(value)
+                    if value.shape == parameter.shape
+                    else value.to(parameter.device, copy=True)
                     for key, value in saved.items()
                 }
 

@@ -1,14 +1,18 @@
 """One optimizer step."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ptft.data.batches import Batch
+from ptft.errors import OutOfMemoryError
+from ptft.models.classifier import Classifier
 from ptft.objectives.cross_entropy import CrossEntropy
-from ptft.runtime import Precision, autocast, derive_seed
+from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
 from ptft.train.state import State
 
 
@@ -22,9 +26,10 @@ class Stepper:
         precision: of the forward pass.
         memory_format: of model and images.
         seed: the run's seed; dropout is a function of (seed, step).
-        accumulate: number of micro-batches the global batch is cut into.
+        accumulate: least number of micro-batches the global batch is cut into.
         clip_norm: the gradient's L2 norm is scaled down to at most this; None leaves it.
         frozen_backbone: the backbone stays in eval mode: its batch-norm statistics do not move.
+        say: told when memory ran out and micro-batches became smaller.
     """
 
     objective: CrossEntropy
@@ -35,46 +40,86 @@ class Stepper:
     accumulate: int = 1
     clip_norm: float | None = None
     frozen_backbone: bool = False
+    say: Callable[[str], None] = lambda _: None
 
     def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
-        """Computes the gradient of one global batch and moves the weights.
+        """Computes the gradient of one global batch and, when it and the loss are finite, moves the weights.
+
+        When memory runs out the batch is cut into smaller micro-batches, in this step and all later ones. The loss
+        and the gradient are then the same up to rounding, except that batch norm takes its statistics from each
+        micro-batch, and dropout draws other units.
 
         Args:
-            state: its model and optimizer are changed; its step is not counted up.
+            state: its model, optimizer and average are changed; its step is not counted up.
             batch: B images and labels.
             lr: learning rate of this step.
 
         Returns:
-            The mean loss over the batch and the gradient's L2 norm before clipping, detached scalars.
+            The mean loss over the batch and the gradient's L2 norm before clipping, detached scalars. When either is
+            NaN or infinite, model, optimizer and average are what they were before; this is decided on the device,
+            without waiting for it.
+
+        Raises:
+            OutOfMemoryError: even for the smallest micro-batches.
         """
-        step = state.progress.step
-        torch.manual_seed(derive_seed("dropout", self.seed, step, 0))
         state.model.train()
         if self.frozen_backbone:
             state.model.backbone.eval()
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        images, targets = self.objective.mix(batch.images, batch.labels, state.model.num_classes, step)
-        loss = self._accumulate_gradient(state, images, targets)
+        buffers = [buffer.clone() for buffer in state.model.buffers()]
+        images, targets = self.objective.mix(batch.images, batch.labels, state.model.num_classes, state.progress.step)
+        loss = self._gradient(state, images, targets, buffers)
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(state)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+        self._move(state, torch.isfinite(loss) & torch.isfinite(norm), buffers)
         state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update(state.model, step + 1)
         return loss, norm
+
+    def _gradient(self, state: State, images: Tensor, targets: Tensor, buffers: Sequence[Tensor]) -> Tensor:
+        """The mean loss; its gradient is left in the parameters."""
+        while True:
+            torch.manual_seed(derive_seed("dropout", self.seed, state.progress.step, 0))
+            try:
+                return self._accumulate_gradient(state, images, targets)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = first_line(error)
+            # Only here, past the error whose traceback holds the activations, can their memory be had again.
+            state.optimizer.zero_grad(set_to_none=True)
+            for buffer, before in zip(state.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._cut_finer(state, len(images), reason)
 
     def _accumulate_gradient(self, state: State, images: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), device=self.device)
-        parts = zip(images.tensor_split(self.accumulate), targets.tensor_split(self.accumulate), strict=True)
-        for part, target in parts:
+        number = max(self.accumulate, state.progress.accumulate)
+        for part, target in zip(images.tensor_split(number), targets.tensor_split(number), strict=True):
             with autocast(self.device, self.precision):
                 logits = state.model(part.contiguous(memory_format=self.memory_format))
             loss = self.objective.loss(logits.float(), target) * (len(part) / len(images))
             state.scaler.scale(loss).backward()
             total += loss.detach()
         return total
+
+    def _cut_finer(self, state: State, batch_size: int, reason: str) -> None:
+        """Twice as many micro-batches, as far as that goes."""
+        number = max(self.accumulate, state.progress.accumulate)
+        smallest, step = _smallest_micro_batch(state.model), state.progress.step + 1
+        if number >= batch_size // smallest:
+            raise OutOfMemoryError(
+                f"out of memory at step {step:,} with micro-batches of {-(-batch_size // number)}, the smallest "
+                f"possible ({reason}). In a new run folder, lower data.image_size or take a smaller model; or give the "
+                "process more memory and go on with --resume."
+            )
+        finer = state.progress.accumulate = min(2 * number, batch_size // smallest)
+        self.say(
+            f"out of memory at step {step:,}: micro-batches of {-(-batch_size // finer)} images instead of "
+            f"{-(-batch_size // number)} from now on, still {batch_size} a step ({reason})."
+        )
 
     def _clip(self, state: State) -> Tensor:
         gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
@@ -84,3 +129,19 @@ class Stepper:
             clip_grads_with_norm_(trained, self.clip_norm, norm)
         # In fp16 an overflow is ordinary: the scaler skips the step and lowers its scale.
         return norm.nan_to_num(0, 0, 0) if state.scaler.is_enabled() else norm
+
+    def _move(self, state: State, is_finite: Tensor, buffers: Sequence[Tensor]) -> None:
+        """The optimizer's step and all that follows from it, or nothing where `is_finite`, bool (), is false."""
+        if not state.scaler.is_enabled():  # the scaler finds out for itself
+            state.optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        for buffer, before in zip(state.model.buffers(), buffers, strict=True):
+            buffer.copy_(torch.where(is_finite, buffer, before))
+        if state.average is not None:
+            state.average.update(state.model, state.progress.step + 1, is_finite)
+
+
+def _smallest_micro_batch(model: Classifier) -> int:
+    """Images: two where batch norm takes statistics of them."""
+    return 2 if any(isinstance(part, _BatchNorm) and part.training for part in model.modules()) else 1

@@ -133,7 +133,7 @@ def test_the_average_is_the_weighted_sum_with_warm_up() -> None:
     for step in range(1, 30):
         with torch.no_grad():
             state.model.head.weight.add_(1.0)
-        state.average.update(state.model, step)
+        state.average.update(state.model, step, torch.tensor(True))
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * state.model.head.weight.detach().double()
     torch.testing.assert_close(state.average.model.head.weight.double(), expected, rtol=1e-5, atol=1e-6)
