@@ -1,5 +1,5 @@
 """`python -m ptft`, which torchrun needs."""
 
-from ptft.cli import main
+from ptft.entry import main
 
 main()

@@ -11,13 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import ptft
-from ptft.errors import ConfigError, PtftError, StoppedError, UsageError
+from ptft.errors import ConfigError, PtftError, UsageError
+from ptft.stop import end_on_signals, ignore_signals
 
 if TYPE_CHECKING:
     from ptft.report.console import Console
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) · "
-    "6 loss not finite · 7 out of memory · 75 another process holds the run folder · 130 and 143 stopped by SIGINT "
-    "and SIGTERM, state saved, --resume goes on · 1 a bug of ptft."
+    "6 loss not finite · 7 out of memory · 75 another process holds the run folder · 130, 143 and 138 stopped by "
+    "SIGINT, SIGTERM and SIGUSR1, state saved, --resume goes on · 1 a bug of ptft."
 )
 
 app = typer.Typer(
@@ -260,36 +260,21 @@ def demo(
 
 def main() -> NoReturn:
     """Entry point of the `ptft` command: runs it and turns every error into a sentence and an exit code."""
-    signal.signal(signal.SIGINT, _stop_at_once)
-    signal.signal(signal.SIGTERM, _stop_at_once)
+    end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="ptft")
     except PtftError as error:
+        ignore_signals()
         _complain(error)
         sys.exit(error.exit_code)
-    except _SignalReceived as received:
-        stopped = StoppedError(received.signum)
-        _complain(stopped)
-        sys.exit(stopped.exit_code)
     except Exception:
         traceback.print_exc()
         typer.echo("\nThis is a bug of ptft, not yours. Please report it with the lines above.", err=True)
         sys.exit(1)
     raise AssertionError("a typer app always exits")
-
-
-class _SignalReceived(BaseException):
-    """SIGINT or SIGTERM outside of a run. No Exception: nothing on the way may take it for a fault of a file."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-
-
-def _stop_at_once(signum: int, _frame: FrameType | None) -> None:
-    raise _SignalReceived(signum)
 
 
 def _complain(error: PtftError) -> None:

@@ -68,14 +68,14 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
     """
     started = time.monotonic()
     console.say(f"pretraining on {', '.join(SOURCE_CLASSES)}")
-    source = _pretrain(out / "source", source_config())
+    source = _pretrain(out / "source", source_config(), stop)
     console.say(f"  test: {_measured(source['test'])}; checkpoint {source['checkpoint']}")
     console.say(f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels each, {num_seeds} draws of them:")
     random_arm, pretrained_arm = [], []
     for seed in range(num_seeds):
         stop.check()
-        random = _random(out, seed)["test"]
-        pretrained = _finetune(out, seed, Path(source["checkpoint"]))["test"]
+        random = _random(out, seed, stop)["test"]
+        pretrained = _finetune(out, seed, Path(source["checkpoint"]), stop)["test"]
         random_arm.append(random["top1"])
         pretrained_arm.append(pretrained["top1"])
         console.say(f"  draw {seed}: random {_measured(random)}, pretrained {_measured(pretrained)}")
@@ -92,7 +92,7 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
     return result, _verdict(difference)
 
 
-def _pretrain(folder: Path, config: PretrainConfig) -> dict[str, Any]:
+def _pretrain(folder: Path, config: PretrainConfig, stop: Stop) -> dict[str, Any]:
     with Path(os.devnull).open("w") as nowhere:
         return run_in_folder(
             RunFolder(folder),
@@ -102,14 +102,15 @@ def _pretrain(folder: Path, config: PretrainConfig) -> dict[str, Any]:
             resume=True,
             console=Console(nowhere),
             command="ptft demo",
+            stop=stop,
         )
 
 
-def _random(out: Path, seed: int) -> dict[str, Any]:
-    return _pretrain(out / f"random-{seed}", PretrainConfig(**target_config(seed, RANDOM_LR)))
+def _random(out: Path, seed: int, stop: Stop) -> dict[str, Any]:
+    return _pretrain(out / f"random-{seed}", PretrainConfig(**target_config(seed, RANDOM_LR)), stop)
 
 
-def _finetune(out: Path, seed: int, source: Path) -> dict[str, Any]:
+def _finetune(out: Path, seed: int, source: Path, stop: Stop) -> dict[str, Any]:
     config = FinetuneConfig(**target_config(seed, PRETRAINED_LR))
     with Path(os.devnull).open("w") as nowhere:
         return run_in_folder(
@@ -120,6 +121,7 @@ def _finetune(out: Path, seed: int, source: Path) -> dict[str, Any]:
             resume=True,
             console=Console(nowhere),
             command="ptft demo",
+            stop=stop,
         )
 
 

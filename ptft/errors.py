@@ -12,7 +12,7 @@
     ├── NotFiniteError       6   loss or gradient is NaN or infinite
     ├── OutOfMemoryError     7   the machine or the GPU has no memory left
     ├── BusyError           75   another process holds the run folder
-    └── StoppedError  130, 143   SIGINT or SIGTERM arrived; the state is saved
+    └── StoppedError       128+n   SIGINT, SIGTERM or SIGUSR1 arrived (130, 143, 138); the state is saved
 
 Only `ptft.cli` prints them. Anything else that escapes is a bug of ours: exit code 1, with a traceback.
 """
@@ -118,7 +118,7 @@ class StoppedError(PtftError):
     """A signal asked the run to stop.
 
     Args:
-        signum: SIGINT or SIGTERM; the exit code is 128 + signum, as shells expect.
+        signum: SIGINT, SIGTERM or SIGUSR1; the exit code is 128 + signum, as shells expect.
         run: the run folder to resume; None when nothing had started.
     """
 

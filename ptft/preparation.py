@@ -86,7 +86,7 @@ def prepare_pretrain(
     """
     task = _read_task(config, console, saved, None, config.model.in_channels, check_stop)
     classifier = _random_classifier(config.model, task, config.seed)
-    return _assemble("pretrain", config, config.model, task, classifier, console)
+    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop)
 
 
 def prepare_finetune(
@@ -121,7 +121,7 @@ def prepare_finetune(
     classifier = _random_classifier(model, task, config.seed)
     tensors = saved.metadata.transfer if saved else _transfer(classifier, weights, task, config, console)
     config = config.model_copy(update={"model": model})
-    return _assemble("finetune", config, model, task, classifier, console, weights.lineage, tensors)
+    return _assemble("finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors)
 
 
 def _transfer(
@@ -172,6 +172,7 @@ def _assemble(
     task: Task,
     classifier: Classifier,
     console: Console,
+    check_stop: Callable[[], None],
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
 ) -> Prepared:
@@ -183,7 +184,7 @@ def _assemble(
     if frozen:
         classifier.backbone.requires_grad_(False)
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
-    config, stepper = _decide(config, task, classifier, device, frozen, console)
+    config, stepper = _decide(config, task, classifier, device, frozen, console, check_stop)
     classifier.to(memory_format=stepper.memory_format)
     state = State(
         model=classifier,
@@ -202,6 +203,7 @@ def _decide(
     device: torch.device,
     frozen: bool,
     console: Console,
+    check_stop: Callable[[], None],
 ) -> tuple[RunConfig, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, format_ = config.train, task.format
@@ -215,7 +217,7 @@ def _decide(
         )
     micro = -(-batch_size // train.accumulate)
     shape = (micro, format_.in_channels, format_.image_size, format_.image_size)
-    choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format)
+    choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format, check_stop)
     if sentence:
         console.say(sentence)
     decided = {"precision": choice.precision, "memory_format": choice.memory_format}

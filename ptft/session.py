@@ -1,7 +1,7 @@
 """One training command in its run folder: new, resumed or already finished; and how it ended, in status.json."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ def run_in_folder(
     resume: bool,
     console: Console,
     command: str,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Holds the run folder, does the work unless it is done, and records the end.
 
@@ -55,6 +56,7 @@ def run_in_folder(
         resume: whether to go on with a run that is there.
         console: for everything said.
         command: as typed.
+        stop: the flag that signals set already; None to set one up.
 
     Returns:
         The run's summary, as in summary.json.
@@ -62,7 +64,7 @@ def run_in_folder(
     Raises:
         PtftError: any of `ptft.errors`; status.json tells it too.
     """
-    with stop_on_signals() as stop, folder.hold(resume=resume):
+    with nullcontext(stop) if stop else stop_on_signals() as stop, folder.hold(resume=resume):
         folder.identify("finetune" if source else "pretrain", source)
         if folder.is_started():
             config = _stored(folder, config)

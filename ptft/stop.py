@@ -1,5 +1,6 @@
-"""SIGINT and SIGTERM as a flag that a run looks at between steps."""
+"""SIGINT, SIGTERM and SIGUSR1: the end of a command at once, or a flag that a run looks at between steps."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from pathlib import Path
 from types import FrameType
 
 from ptft.errors import StoppedError
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop:
@@ -31,11 +34,41 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """While inside, SIGINT and SIGTERM only set the flag; a second signal changes nothing."""
+    """While inside, the signals only set the flag; a second one changes nothing, neither here nor on the way out."""
     stop = Stop()
-    before = {number: signal.signal(number, stop._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop._receive) for number in SIGNALS}
     try:
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except StoppedError:
+        ignore_signals()
+        raise
+    except BaseException:
+        _restore(before)
+        raise
+    _restore(before)
+
+
+def _restore(handlers: "dict[signal.Signals, signal._HANDLER]") -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def end_on_signals() -> None:
+    """From now on a signal ends the process at once, with its sentence and exit code: nothing is there to be saved.
+
+    No exception does this: raised inside an import it can be swallowed, or printed as a traceback.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _end)
+
+
+def ignore_signals() -> None:
+    """From now on signals change nothing: the process is about to end with an exit code that is decided."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _end(signum: int, _frame: FrameType | None) -> None:
+    stopped = StoppedError(signum)
+    os.write(2, f"ptft: {stopped}\n".encode())
+    os._exit(stopped.exit_code)

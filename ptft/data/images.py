@@ -120,7 +120,7 @@ def load_images(
         config: max_pixels, on_bad_image, max_bad_images.
         size: side of the square images in pixels; None keeps the images' own, on which they must agree.
         channels: 1 or 3; None means 3 if any image has colour, else 1.
-        check_stop: called between images; raises when a signal asked to stop.
+        check_stop: called between images, by the threads that decode them; raises when a signal asked to stop.
 
     Raises:
         DataError: more unreadable images than the config allows, or sizes that differ while `size` is None.
@@ -129,8 +129,7 @@ def load_images(
     digests: list[bytes] = []
     bad: list[str] = []
     store: _Store | None = None
-    for record, result in _decode_all(records, size, channels, config.max_pixels):
-        check_stop()
+    for record, result in _decode_all(records, size, channels, config.max_pixels, check_stop):
         if isinstance(result, DataError):
             bad.append(str(result))
             _judge_bad(result, len(bad), config)
@@ -196,12 +195,20 @@ _Result = tuple[bytes, np.ndarray] | DataError
 
 
 def _decode_all(
-    records: Sequence[Record], size: int | None, channels: int | None, max_pixels: int
+    records: Sequence[Record],
+    size: int | None,
+    channels: int | None,
+    max_pixels: int,
+    check_stop: Callable[[], None],
 ) -> Iterator[tuple[Record, _Result]]:
     """Digest and pixels of each record in order, or its error."""
 
     def work(portion: Sequence[Record]) -> list[_Result]:
-        return [_attempt(record, size, channels, max_pixels) for record in portion]
+        results = []
+        for record in portion:
+            check_stop()
+            results.append(_attempt(record, size, channels, max_pixels))
+        return results
 
     portions = [records[start : start + _PORTION] for start in range(0, len(records), _PORTION)]
     with ThreadPoolExecutor(_NUM_THREADS) as threads:

@@ -4,6 +4,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from torch.utils.tensorboard import SummaryWriter
+
 from ptft.report.console import Bar
 from ptft.run_folder import RunFolder
 from ptft.storage import storage_errors, write_text_durably
@@ -29,8 +31,6 @@ class Journal:
 
     def _open(self, step: int) -> None:
         """Drops what came after `step`; what comes next is added to the rest."""
-        from torch.utils.tensorboard import SummaryWriter
-
         kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
         write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         with storage_errors(self._path, "write"):

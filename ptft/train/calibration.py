@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,7 @@ def calibrate(
     device: torch.device,
     precision: Precision | Literal["auto"],
     memory_format: MemoryFormat | Literal["auto"],
+    check_stop: Callable[[], None] = lambda: None,
 ) -> tuple[Choice, str]:
     """The fastest choice among those that the config leaves open; about two seconds.
 
@@ -51,6 +53,7 @@ def calibrate(
         device: to compute on.
         precision: fixed, or `auto` for fp32 or bf16 (which must be at least a tenth faster than fp32).
         memory_format: fixed, or `auto` for either.
+        check_stop: called before each pass; raises when a signal asked to stop.
 
     Returns:
         The choice, and a sentence with the measured speeds (empty when nothing was open).
@@ -61,7 +64,7 @@ def calibrate(
         return Choice(precisions[0], formats[0], float("nan")), ""
     size = min(shape[0], max(4, _MAX_ELEMENTS // (shape[1] * shape[2] * shape[3])))
     images = torch.randn(size, *shape[1:], device=device)
-    choices = [Choice(p, f, _time(classifier, images, device, p, f)) for p in precisions for f in formats]
+    choices = [Choice(p, f, _time(classifier, images, device, p, f, check_stop)) for p in precisions for f in formats]
     fastest = {p: min((c for c in choices if c.precision == p), key=lambda c: c.seconds) for p in precisions}
     best = fastest[precisions[0]]
     if precision == "auto" and fastest["bf16"].seconds < _WORTHWHILE * fastest["fp32"].seconds:
@@ -76,6 +79,7 @@ def _time(
     device: torch.device,
     precision: Precision,
     format_: MemoryFormat,
+    check_stop: Callable[[], None],
 ) -> float:
     """Shortest of several timed passes, in seconds, after one that is not counted."""
     memory_format = TORCH_FORMATS[format_]
@@ -83,6 +87,7 @@ def _time(
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
     shortest, begun, passes = float("inf"), time.perf_counter(), 0
     while passes < 2 or (passes < 20 and time.perf_counter() - begun < _SECONDS):
+        check_stop()
         start = time.perf_counter()
         with autocast(device, precision):
             logits = model(images.contiguous(memory_format=memory_format))
