@@ -42,6 +42,8 @@ class DataSeen(Config):
     """SHA-256 over the training part: class names, labels and the content of every image."""
     listing: str
     """SHA-256 over which image, by name, is in which part."""
+    held_out: str = ""
+    """SHA-256 over the content of every validation and test image; empty in older checkpoints."""
     num_examples: int
     classes: Names
 

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
 from ptft.data.task import Format, Task, prepare
+from ptft.drift import compare_data
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.models.classifier import Classifier
@@ -148,8 +149,11 @@ def _read_task(
 ) -> Task:
     source = config.data.open()
     task = prepare(source, config.data, seed=config.seed, in_channels=in_channels, known=known, check_stop=check_stop)
-    if saved and saved.metadata.lineage[-1].data.fingerprint != task.fingerprint:
-        raise DataError(f"{task.origin} changed since this run began. Restore it, or start a new run with --out.")
+    if saved and (changes := compare_data(saved.metadata, task)):
+        raise DataError(
+            f"{task.origin} changed since this run began: {'; '.join(changes)}. Restore it, or start a new run with "
+            "--out."
+        )
     console.say("\n".join(describe_task(task)))
     return task
 

@@ -11,7 +11,7 @@ from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, Part
-from ptft.errors import CheckpointError, StoppedError, StorageError
+from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console
@@ -65,12 +65,15 @@ def finetune(config: FinetuneConfig, source: Path, session: Session) -> Summary:
 
 def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page."""
-    folder, console, state = session.folder, session.console, prepared.state
-    write_text_durably(folder.config, dump(prepared.config, header=session.command))
+    folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
     if saved:
+        _check_length(saved, prepared.num_steps)
         state.restore(saved.tensors, saved.metadata.progress)
         console.say(f"resumed at step {state.progress.step:,} of {prepared.num_steps:,} from {saved.path}.")
+        _tell_length(saved, prepared, plan, console)
+    # The status first: a finished run that goes on is no longer finished when its config says so.
     folder.write_status("running", state.progress.step, prepared.num_steps)
+    write_text_durably(folder.config, dump(prepared.config, header=session.command))
     score = _scorer(prepared, prepared.stepper.precision, session.stop.check)
     per_epoch = len(prepared.task.train) / prepared.batch_size
     with (
@@ -81,7 +84,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
             state,
             prepared.stepper,
             prepared.batches,
-            _plan(prepared),
+            plan,
             evaluate=(lambda model: score(model, "validation")) if "validation" in prepared.task.parts else None,
             journal=journal,
             saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep),
@@ -130,12 +133,36 @@ def _plan(prepared: Prepared) -> Plan:
     )
 
 
+def _check_length(saved: Checkpoint, num_steps: int) -> None:
+    if num_steps < saved.metadata.step:
+        raise UsageError(
+            f"train: {num_steps:,} steps are fewer than the {saved.metadata.step:,} that are done. Give at least as "
+            "many, or start a new run with --out."
+        )
+
+
+def _tell_length(saved: Checkpoint, prepared: Prepared, plan: Plan, console: Console) -> None:
+    """What another length does to the learning rate, for a run that goes on with one."""
+    step, before = saved.metadata.step, saved.metadata.num_steps
+    if not step or before == plan.num_steps:
+        return
+    config = prepared.config
+    old = config.schedule.build(before, len(prepared.task.train), prepared.batch_size)
+    lr = plan.peak_lr * prepared.state.progress.lr_factor
+    console.say(
+        f"{plan.num_steps:,} steps instead of {before:,}: from step {step:,} on the learning rate follows the "
+        f"{config.schedule.name} schedule of the new length; it was {lr * old.factor(step - 1):.3g}, it is "
+        f"{lr * plan.schedule.factor(step):.3g}. The weights will not be those of a run that had this length at once."
+    )
+
+
 def _metadata(prepared: Prepared) -> Metadata:
     task, format_ = prepared.task, prepared.task.format
     seen = DataSeen(
         origin=task.origin,
         fingerprint=task.fingerprint,
         listing=task.listing,
+        held_out=task.held_out,
         num_examples=len(task.train),
         classes=task.classes,
     )

@@ -145,8 +145,10 @@ class RunFolder:
         write_text_durably(self.status, json.dumps(status) + "\n")
 
     def write_end(self, state: RunStatus, exit_code: int, reason: str) -> None:
-        """Adds to status.json how a run ended early."""
+        """Adds to status.json how a run ended early; a finished run that was refused to go on stays finished."""
         before = self._read_status()
+        if before.get("state") == "done":
+            return
         self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)
 
     def saved_paths(self) -> list[Path]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
-from ptft.config.wording import flatten
+from ptft.drift import MAY_CHANGE, compare_configs
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
 from ptft.run_folder import RunFolder, RunStatus
-from ptft.settings import RunConfig, RunConfigT
+from ptft.settings import RunConfigT
 from ptft.stop import Stop, stop_on_signals
 
 if TYPE_CHECKING:
@@ -64,16 +64,24 @@ def run_in_folder(
     Raises:
         PtftError: any of `ptft.errors`; status.json tells it too.
     """
-    with nullcontext(stop) if stop else stop_on_signals() as stop, folder.hold(resume=resume):
+    with folder.hold(resume=resume):
         folder.identify("finetune" if source else "pretrain", source)
+        changes: tuple[str, ...] = ()
+        prolongs = False
         if folder.is_started():
-            config = _stored(folder, config)
-        if finished := folder.finished():
+            config, changes, prolongs = _agreed(folder, config)
+        if not prolongs and (finished := folder.finished()):
             return finished
-        stop.folder = folder.path
-        console.log_to(folder.log)
-        with _end_recorded(folder, console):
-            return work(config, Session(folder, console, stop, command)).as_dict()
+        import ptft.run  # noqa: F401 (takes seconds, in which a signal can still end the process at once)
+
+        with nullcontext(stop) if stop else stop_on_signals() as stop:
+            stop.folder = folder.path
+            console.log_to(folder.log)
+            if changes:
+                console.note("config.yaml until now:\n" + folder.config.read_text(encoding="utf-8"))
+                console.say("the run goes on with another config:\n" + "\n".join(f"  {line}" for line in changes))
+            with _end_recorded(folder, console):
+                return work(config, Session(folder, console, stop, command)).as_dict()
 
 
 @contextmanager
@@ -97,27 +105,18 @@ def _end_recorded(folder: RunFolder, console: Console) -> Iterator[None]:
         console.close()
 
 
-def _stored(folder: RunFolder, given: RunConfigT) -> RunConfigT:
-    """The config of the run in the folder.
+def _agreed(folder: RunFolder, given: RunConfigT) -> tuple[RunConfigT, tuple[str, ...], bool]:
+    """The config to go on with, what it changes in a sentence each, and whether a finished run goes on with it.
 
     Raises:
-        UsageError: the config given now says something else.
+        UsageError: the config given now contradicts that of the run.
     """
-    stored = load(folder.config, type(given))
-    if differences := _differences(given, stored):
-        listed = "\n".join(f"  {line}" for line in differences)
+    drift, config = compare_configs(load(folder.config, type(given)), given)
+    if drift.refused:
+        listed = "\n".join(f"  {line}" for line in drift.refused)
         raise UsageError(
             f"{folder.path} holds a run of another config:\n{listed}\n"
-            "Resume it with its own config, or choose another folder with --out."
+            "Resume it with its own config, or choose another folder with --out. What may change: "
+            f"{', '.join(MAY_CHANGE)}."
         )
-    return stored
-
-
-def _differences(given: RunConfig, stored: RunConfig) -> list[str]:
-    """Keys that the given config sets and the run has otherwise; what was left open then is not compared."""
-    before, now = flatten(stored.model_dump(mode="json")), flatten(given.model_dump(mode="json"))
-    return [
-        f"{key}: the run has {before.get(key)!r}, now {value!r}"
-        for key, value in now.items()
-        if key != "out" and value not in (None, "auto") and before.get(key) != value
-    ]
+    return config, drift.accepted, drift.prolongs

@@ -19,7 +19,7 @@ fi
 
 # A signal to this script goes on to the run, which saves its state; we wait for it.
 child=""
-trap '[ -n "$child" ] && kill -TERM "$child" 2>/dev/null' TERM INT
+trap '[ -n "$child" ] && kill -TERM "$child" 2>/dev/null' TERM INT USR1
 
 # Runs a ptft command; its stdout goes to the variable `final`, its exit code to `code`.
 run() {
@@ -36,7 +36,7 @@ run() {
 handle() {
   case "$code" in
     0) return 0 ;;
-    130 | 143) echo "stopped by a signal; the state is saved, run this script again" >&2; exit "$code" ;;
+    130 | 143 | 138) echo "stopped by a signal; the state is saved, run this script again" >&2; exit "$code" ;;
     75) echo "another process is at work on $1; run this script again when it is done" >&2; exit 75 ;;
     5) echo "storage trouble at $1; free some space and run this script again" >&2; exit 5 ;;
     *) echo "$1 failed with exit code $code; the reason is above and in $1/log.txt" >&2; return 1 ;;

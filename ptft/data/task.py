@@ -67,6 +67,7 @@ class Task:
         parts: train, and validation and test where they are not empty.
         fingerprint: SHA-256 over classes, labels and the content of every training image.
         listing: SHA-256 over which image, by name, is in which part.
+        held_out: SHA-256 over the content of every validation and test image.
         bad_images: one line for each image that was left out.
     """
 
@@ -76,6 +77,7 @@ class Task:
     parts: Mapping[Part, Examples]
     fingerprint: str
     listing: str
+    held_out: str
     bad_images: Sequence[str]
 
     @property
@@ -124,7 +126,8 @@ def prepare(
     mean, std = (known.mean, known.std) if known else _statistics(parts["train"].images)
     format_ = Format(shape[-1], shape[1], mean, std)
     fingerprint = _fingerprint(parts["train"], loaded.digests, classes)
-    return Task(source.origin, classes, format_, parts, fingerprint, listing_of(records), loaded.bad)
+    held_out = hashlib.sha256(b"".join(loaded.digests[len(parts["train"]) :])).hexdigest()
+    return Task(source.origin, classes, format_, parts, fingerprint, listing_of(records), held_out, loaded.bad)
 
 
 def prepare_part(

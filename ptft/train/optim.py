@@ -25,7 +25,7 @@ class Sgd(Config):
     """Nesterov's look-ahead (Sutskever et al. 2013); without effect when momentum is 0."""
 
     def build(self, model: "nn.Module") -> "Optimizer":
-        """SGD over the parameters of `model` that are to be trained."""
+        """SGD over the parameters of `model` that are to be trained, laid out in memory as they will stay."""
         import torch
         from torch.optim import SGD
 
@@ -53,7 +53,7 @@ class AdamW(Config):
     """Decay of the squared gradient's running mean."""
 
     def build(self, model: "nn.Module") -> "Optimizer":
-        """AdamW over the parameters of `model` that are to be trained."""
+        """AdamW over the parameters of `model` that are to be trained, laid out in memory as they will stay."""
         from torch.optim import AdamW
 
         groups = decay_groups(model, self.weight_decay)

@@ -1,20 +1,22 @@
 """A step, its loss, its schedule and its averages, against closed forms and naive code."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch.amp import GradScaler
 
 from ptft.augment import NoAugment
+from ptft.config.components import members
 from ptft.config.durations import Duration
 from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ResidentImages
 from ptft.data.task import Examples, Format
-from ptft.models import SmallCnn
+from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.objectives import Supervised
 from ptft.objectives.cross_entropy import CrossEntropy
-from ptft.train.optim import AdamW, Optim, Sgd
+from ptft.train.optim import AdamW, Optim, Sgd, decay_groups
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
@@ -225,3 +227,83 @@ def test_training_on_batches_of_a_tiny_task_learns_it() -> None:
         loss, _ = stepper.step(state, batches.at(step), lr=0.05)
         state.progress.step += 1
     assert loss.item() < 0.3
+
+
+def everything(state: State) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in state.tensors().items()}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("optim", [Sgd(), Sgd(momentum=0.0), AdamW(name="adamw")], ids=["sgd", "plain", "adamw"])
+@pytest.mark.parametrize("steps_before", [0, 3])
+def test_a_step_that_is_not_finite_changes_nothing(optim: Optim, steps_before: int, value: float) -> None:
+    """Weights, batch-norm statistics, optimizer and average; the steps after it are as if it had not been."""
+    state, twin, stepper = make_state(optim, ema=0.9), make_state(optim, ema=0.9), make_stepper()
+    bad = make_batch()
+    bad.images[5, 0, 3, 3] = value
+    for step in range(steps_before + 4):
+        for each in (state, twin):
+            if each is state and step == steps_before:
+                before = everything(state)
+                loss, norm = stepper.step(state, bad, lr=0.1)
+                assert not (loss.isfinite() and norm.isfinite())
+                assert all(tensor.equal(before[name]) for name, tensor in everything(state).items() if name in before)
+            stepper.step(each, make_batch(), lr=0.1)
+            each.progress.step += 1
+    ended = everything(twin)
+    assert everything(state).keys() == ended.keys()
+    assert [name for name, tensor in everything(state).items() if not tensor.equal(ended[name])] == []
+
+
+@pytest.mark.parametrize("kind", members(Optim))
+def test_every_optimizer_obeys_the_flag_that_forbids_a_step(kind: type[Sgd | AdamW]) -> None:
+    model = make_state().model
+    optimizer = kind(name=get_args(kind.model_fields["name"].annotation)[0]).build(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, math.nan)
+    optimizer.found_inf = torch.tensor(1.0)  # type: ignore[attr-defined]
+    optimizer.step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("optim", [Sgd(), AdamW(name="adamw")], ids=["sgd", "adamw"])
+def test_a_restored_state_goes_on_with_the_same_bits_in_channels_last(optim: Optim) -> None:
+    """Fused optimizers walk through memory: a buffer in another layout than its weights would be another buffer."""
+    stepper, batch = make_stepper(memory_format=torch.channels_last), make_batch()
+    states = []
+    for _ in range(2):
+        model = make_state().model.to(memory_format=torch.channels_last)
+        states.append(State(model, optim.build(model), None, GradScaler("cpu", enabled=False)))
+    state, other = states
+    for _ in range(3):
+        stepper.step(state, batch, lr=0.1)
+        state.progress.step += 1
+    other.restore({name: tensor.contiguous() for name, tensor in everything(state).items()}, state.progress_dict())
+    for each in (state, other):
+        stepper.step(each, batch, lr=0.1)
+    ended = everything(state)
+    assert [name for name, tensor in everything(other).items() if not tensor.equal(ended[name])] == []
+
+
+@pytest.mark.parametrize("config", [SmallCnn(name="small-cnn", width=4), TorchvisionCnn(name="mobilenet_v3_small")])
+def test_the_fused_step_in_channels_last_is_the_plain_one(config: SmallCnn | TorchvisionCnn) -> None:
+    """Of torch's own loop over the parameters: depthwise and 1x1 kernels have layouts that are easy to confuse."""
+    batch, models = make_batch(), []
+    images = torch.nn.functional.interpolate(batch.images, size=32)
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = config.build(3, 3).to(memory_format=torch.channels_last).train()
+        optimizer = (
+            Sgd(lr=0.1).build(model)
+            if fused
+            else torch.optim.SGD(decay_groups(model, 5e-4), lr=0.1, momentum=0.9, nesterov=True, foreach=False)
+        )
+        for step in range(3):
+            torch.manual_seed(step)
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+            torch.nn.functional.cross_entropy(logits, batch.labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        models.append(model)
+    for ours, plain in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-7)
