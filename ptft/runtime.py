@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -113,14 +114,18 @@ def memory_errors() -> Iterator[None]:
         ) from error
 
 
-_OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# oneDNN does not say why it could not create a primitive that it has just described: it had no memory for it.
+_OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|could not create a primitive$"
+)
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that main memory or GPU memory is exhausted: torch's, Python's, the CPU allocator's."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def first_line(error: Exception) -> str:
-    """What an error of torch says before its details, without the stop."""
-    return (str(error).splitlines() or ["the machine has no more"])[0].rstrip(". ")
+    """What an error of torch says before its details, without the place in torch's source and without the stop."""
+    text = re.sub(r"^\[enforce fail at [^]]*\][^.]*\. ", "", str(error))
+    return (text.splitlines() or ["the machine has no more"])[0].rstrip(". ")

@@ -109,7 +109,7 @@ def test_the_comparison_sees_a_different_augmentation(ptft: Ptft, rich_config: P
     assert differing(whole, other)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
     rich_config: Path, tmp_path: Path, signum: int
 ) -> None:
@@ -127,6 +127,71 @@ def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
     assert (status["state"], status["exit_code"]) == ("stopped", 128 + signum)
     again = start("stopped", tmp_path)
     assert again.communicate(timeout=180)[0] == "stopped/checkpoints/best.pt\n"
+
+
+IMPORTING = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Signal(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signum)
+module, signum = sys.argv.pop(1), int(sys.argv.pop(1))
+sys.meta_path.insert(0, Signal())
+from ptft.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("module", ["typer", "pydantic", "torch", "ptft.run"])
+def test_a_signal_while_modules_are_imported_ends_at_once_with_one_line(
+    rich_config: Path, tmp_path: Path, module: str, signum: int
+) -> None:
+    command = [sys.executable, "-c", IMPORTING, module, str(signum), "pretrain", str(rich_config)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    assert (done.returncode, done.stdout) == (128 + signum, "")
+    assert done.stderr == f"ptft: stopped by {signal.Signals(signum).name}.\n"
+
+
+SIGNALLED = """
+import os, signal, sys
+import ptft.run, ptft.train.evaluate, ptft.checkpoint
+from ptft.entry import main
+from torch import nn
+from ptft.models.classifier import Classifier
+wanted = sys.argv.pop(1)
+def send(module, arguments):
+    if isinstance(module, Classifier) and module.training == (wanted == "training"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+nn.modules.module.register_module_forward_pre_hook(send)
+if wanted == "saving":
+    sys.addaudithook(lambda event, _: event == "os.rename" and os.kill(os.getpid(), signal.SIGTERM))
+if wanted == "reading":
+    sys.addaudithook(lambda event, path: event == "open" and str(path[0]).endswith(".jpg") and send_once())
+def send_once(sent=[]):
+    if not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGTERM))
+main()
+"""
+
+
+@pytest.mark.parametrize("wanted", ["reading", "training", "evaluation", "saving"])
+def test_a_signal_in_any_part_of_a_run_saves_what_is_done(
+    ptft: Ptft, rich_config: Path, tmp_path: Path, wanted: str
+) -> None:
+    """Every session is stopped at its first such moment; together they still end as one that was not."""
+    whole = ptft("pretrain", rich_config, "--out", "whole").path
+    command = [sys.executable, "-c", SIGNALLED, wanted, "pretrain", str(rich_config), "--out", "cut", "--resume"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 128 + signal.SIGTERM, done.stderr
+        assert done.stderr.splitlines()[-1].endswith("the same command with --resume goes on with the run in cut.")
+        assert "Traceback" not in done.stderr
+    result = ptft("pretrain", rich_config, "--out", "cut", "--resume")
+    assert ("resumed" in result.err) == (wanted != "reading")
+    assert differing(whole, result.path) == []
 
 
 def test_resume_before_anything_was_saved_starts_at_step_0(ptft: Ptft, config: Path) -> None:

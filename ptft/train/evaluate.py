@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ptft.data.task import Examples, Format
 from ptft.errors import NotFiniteError
 from ptft.models.classifier import Classifier
-from ptft.runtime import Precision, autocast
+from ptft.runtime import Precision, autocast, is_out_of_memory
 from ptft.train.metrics import Scores, Tally
 
 _BATCH_SIZE = 256
@@ -26,6 +26,8 @@ def logits_of(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits of every example in order: the one path of evaluation and prediction.
 
+    When memory runs out, the batches become half as large: an image's logits do not depend on the others.
+
     Args:
         classifier: on `device`; put into eval mode here and back as it was afterwards.
         examples: N images.
@@ -40,12 +42,21 @@ def logits_of(
     was_training = classifier.training
     classifier.eval()
     try:
-        for rows in torch.arange(len(examples)).split(_BATCH_SIZE):
+        start, size = 0, _BATCH_SIZE
+        while start < len(examples):
             check_stop()
-            with torch.inference_mode(), autocast(device, precision):
-                images = format_.normalize(examples.images.take(rows).to(device))
-                logits = classifier(images)
-            yield rows, logits.float()
+            rows = torch.arange(start, min(start + size, len(examples)))
+            try:
+                with torch.inference_mode(), autocast(device, precision):
+                    images = format_.normalize(examples.images.take(rows).to(device))
+                    logits = classifier(images).float()
+            except (RuntimeError, MemoryError) as error:
+                if len(rows) == 1 or not is_out_of_memory(error):
+                    raise
+                size = len(rows) // 2
+                continue
+            yield rows, logits
+            start += len(rows)
     finally:
         classifier.train(was_training)
 
