@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
+import torch._dynamo  # noqa: F401 (the first optimizer imports it: a second in which no signal is heard)
 
 from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata

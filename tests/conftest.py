@@ -1,5 +1,6 @@
 """Fixtures: the command line called as a user calls it, a folder of images, a quick config."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -11,14 +12,20 @@ from making import COLOURS, Ptft, Result, make_images, write_config
 def ptft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ptft:
     """Calls `ptft ARGUMENTS` in this process, in an empty folder."""
     from ptft.cli import main
+    from ptft.stop import SIGNALS
 
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["ptft", *map(str, arguments)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:  # a process that ends leaves signals ignored, which those we start later would inherit
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         code = ended.value.code
         return Result(code if isinstance(code, int) else 0, out, err)
