@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-import torch._dynamo  # noqa: F401 (the first optimizer imports it: a second in which no signal is heard)
+import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
 
 from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
