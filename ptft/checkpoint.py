@@ -15,13 +15,12 @@ torch.load verifies nothing: a flipped bit in a tensor loads silently. The diges
 """
 
 import hashlib
-import io
 import json
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationError
@@ -131,32 +130,8 @@ def write(path: Path, metadata: Metadata, tensors: Mapping[str, Tensor]) -> str:
     text = metadata.model_dump_json()
     identity = _digest(text, kept)
     content = {"format": "ptft", "version": VERSION, "metadata": text, "tensors": kept, "digest": identity}
-    write_durably(path, lambda file: _save(content, file))
+    write_durably(path, lambda file: torch.save(content, file))
     return identity
-
-
-def _save(content: dict[str, Any], file: BinaryIO) -> None:
-    """torch.save, which hides the OSError of a full disk behind one of its own, with the OSError brought back."""
-    sink = _Sink(file)
-    torch.save(content, cast(BinaryIO, sink))
-    if sink.error is not None:
-        raise sink.error
-
-
-class _Sink(io.RawIOBase):
-    """Passes bytes on until the first OSError, which it keeps."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        if self.error is None:
-            try:
-                return self._file.write(data)
-            except OSError as error:
-                self.error = error
-        return len(data)
 
 
 def read(path: Path) -> Checkpoint:

@@ -18,6 +18,7 @@ import typer
 import ptft
 from ptft.errors import ConfigError, PtftError, UsageError
 from ptft.stop import end_on_signals, ignore_signals
+from ptft.storage import machine_errors
 
 if TYPE_CHECKING:
     from ptft.report.console import Console
@@ -265,7 +266,8 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="ptft")
+        with machine_errors():
+            app(prog_name="ptft")
     except PtftError as error:
         ignore_signals()
         _complain(error)

@@ -79,7 +79,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     per_epoch = len(prepared.task.train) / prepared.batch_size
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
-        closing(Journal(folder, state.progress.step, per_epoch, bar)) as journal,
+        closing(Journal(folder, state.progress, per_epoch, bar)) as journal,
     ):
         reason = fit(
             state,

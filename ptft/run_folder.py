@@ -4,17 +4,21 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from ptft.errors import BusyError, CheckpointError, StorageError, UsageError
-from ptft.storage import storage_errors, write_text_durably
+from ptft.storage import is_unfinished, storage_errors, sync_folder, write_text_durably
 
 RunStatus = Literal["running", "done", "stopped", "failed"]
+
+_BEFORE_A_RUN = {".lock", "checkpoints", "log.txt", "status.json"}
+_SECONDS_TO_SIGN = 1.0
 
 
 class RunFolder:
@@ -49,34 +53,50 @@ class RunFolder:
             BusyError: another process holds it.
             StorageError: it cannot be created.
         """
+        self._check_ours()
         with storage_errors(self.path, "create"):
-            self._check_usable(resume)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path.parent)
             lock = (self.path / ".lock").open("a+")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
-                raise BusyError(f"{self.path} is in use by {holder}. Wait for it, or choose another --out.") from None
-            except OSError as error:
-                raise StorageError(f"cannot lock {self.path}: {error.strerror}. Choose another --out.") from error
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
+            self._lock(lock)
+            if self.is_started() and not resume:
+                raise UsageError(
+                    f"{self.path} already holds a run. Go on with it by --resume, or choose another folder with --out."
+                )
+            self._sweep()
             yield
 
-    def _check_usable(self, resume: bool) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file, not a folder. Choose another --out.")
-        if self.is_started() and not resume:
-            raise UsageError(
-                f"{self.path} already holds a run. Go on with it by --resume, or choose another folder with --out."
-            )
-        ours = {".lock", "checkpoints", "log.txt", "status.json"}
-        if not self.is_started() and self.path.exists() and {entry.name for entry in self.path.iterdir()} - ours:
-            raise UsageError(f"{self.path} holds other files and no run. Choose another folder with --out.")
+    def _check_ours(self) -> None:
+        """Refuses a file, or a folder of other files, before anything is written into it."""
+        with storage_errors(self.path, "read"):
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"{self.path} is a file, not a folder. Choose another --out.")
+            # Listed before it is asked whether a run has begun: one that begins meanwhile is no stranger.
+            found = list(self.path.iterdir()) if self.path.exists() else []
+            others = {path.name for path in found if not is_unfinished(path)} - _BEFORE_A_RUN
+            if others and not self.is_started():
+                raise UsageError(f"{self.path} holds other files and no run. Choose another folder with --out.")
+
+    def _lock(self, lock: TextIO) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"{self.path} is in use by {_holder(lock)}. Wait for it, or choose another --out."
+            ) from None
+        except OSError as error:
+            raise StorageError(f"cannot lock {self.path}: {error.strerror}. Choose another --out.") from error
+        with storage_errors(self.path / ".lock", "write"):
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+    def _sweep(self) -> None:
+        """Removes what a killed process was writing."""
+        with storage_errors(self.path, "tidy"):
+            for folder in (self.path, self.checkpoints):
+                for path in filter(is_unfinished, list(folder.iterdir())):
+                    path.unlink()
 
     def identify(self, command: str, source: Path | None) -> None:
         """Makes the folder one of this command and source checkpoint, or checks that it is.
@@ -155,6 +175,30 @@ class RunFolder:
         """Checkpoints to resume from, newest first."""
         steps = sorted(self.checkpoints.glob("step-*.pt"), reverse=True)
         return [path for path in (self.last, *steps) if path.exists()]
+
+
+def _holder(lock: TextIO) -> str:
+    """Who signed the lock file; a holder that is just about to sign, over one that was killed, gets a moment."""
+    deadline = time.monotonic() + _SECONDS_TO_SIGN
+    while True:
+        lock.seek(0)
+        signed = re.fullmatch(r"process (\d+) on (.+)\n", lock.read())
+        if signed and _may_live(int(signed[1]), host=signed[2]):
+            return signed[0].strip()
+        if time.monotonic() > deadline:
+            return "another process"
+        time.sleep(0.02)
+
+
+def _may_live(pid: int, host: str) -> bool:
+    """Whether a process may be alive; one on another host, as far as can be told from here, is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return host != socket.gethostname()
+    except PermissionError:  # it is another user's
+        return True
+    return True
 
 
 def _sha256(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from ptft.report.console import Console
 from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfigT
 from ptft.stop import Stop, stop_on_signals
+from ptft.storage import machine_errors
 
 if TYPE_CHECKING:
     from ptft.report.summary import Summary
@@ -89,7 +90,7 @@ def _end_recorded(folder: RunFolder, console: Console) -> Iterator[None]:
     from ptft.runtime import memory_errors
 
     try:
-        with memory_errors():
+        with machine_errors(), memory_errors():
             yield
     except PtftError as error:
         console.note(str(error))

@@ -1,12 +1,13 @@
 """Durable files: written beside their final name, synced, renamed; I/O failures told as one sentence."""
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ptft.errors import StorageError
 
@@ -17,17 +18,23 @@ _ADVICE = {
     errno.EACCES: "Check the permissions of the folder.",
     errno.EPERM: "Check the permissions of the folder.",
     errno.EROFS: "The file system is read-only; choose another folder with --out.",
-    errno.EMFILE: "Too many open files (ulimit -n).",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n), then go on with --resume.",
+    errno.ENFILE: "The whole machine has too many open files; close some programs, then go on with --resume.",
+    errno.EIO: "The disk fails; save what is on it, and go on with --resume on a copy of the folder.",
+    errno.ENOENT: "Was the folder moved or removed?",
 }
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
+_MARK = ".tmp"
 
 
 @contextmanager
-def storage_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turns any OSError inside into a StorageError that names the path and the free space.
+def storage_errors(path: Path, doing: str, num_bytes: int = 0) -> Iterator[None]:
+    """Turns any OSError inside into a StorageError that names the path, the bytes needed and the bytes free.
 
     Args:
         path: the file or folder being worked on.
         doing: the verb of the sentence: `write`, `read`, `create`.
+        num_bytes: how many are to be written; 0 where that is not known.
 
     Raises:
         StorageError: for every OSError raised inside.
@@ -35,16 +42,45 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        advice = _ADVICE.get(error.errno or 0, "")
-        raise StorageError(f"cannot {doing} {path}: {reason}{_free_space(path)}. {advice}".rstrip()) from error
+        raise _failure(path, doing, error, num_bytes) from error
 
 
-def _free_space(path: Path) -> str:
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Turns what only a machine can cause, wherever it strikes, into a StorageError; it is no bug of ours.
+
+    Raises:
+        StorageError: for a full or failing disk and for too many open files.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        raise _failure(Path(str(error.filename or "a file")), "use", error) from error
+
+
+def _failure(path: Path, doing: str, error: OSError, num_bytes: int = 0) -> StorageError:
+    reason, advice = error.strerror or str(error), _ADVICE.get(error.errno or 0, "")
+    facts = [f"needs {_size(num_bytes)}"] if num_bytes else []
+    facts += [f"{_size(free)} free" for free in _free_bytes(path)]
+    told = f" ({', '.join(facts)})" if facts else ""
+    return StorageError(f"cannot {doing} {path}: {reason}{told}. {advice}".rstrip())
+
+
+def _free_bytes(path: Path) -> list[int]:
+    """Of the file system that `path` is or would be on; empty where nothing can be asked."""
     for folder in (path, *path.parents):
         with suppress(OSError):
-            return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB free)"
-    return ""
+            return [shutil.disk_usage(folder).free]
+    return []
+
+
+def _size(num_bytes: int) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:,.1f} {name}"
+    return f"{num_bytes} bytes"
 
 
 def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -60,18 +96,65 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         StorageError: disk full, no permission, I/O error; `path` is untouched and nothing is left beside it.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage_errors(path, "write"):
-        try:
-            with beside.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+    beside = _beside(path)
+    num_bytes = 0
+    try:
+        with beside.open("wb") as file:
+            sink = _Sink(file)
+            write(cast(BinaryIO, sink))
+            num_bytes = sink.num_bytes
+            sink.check()
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        _remove(beside)
+        raise _failure(path, "write", error, num_bytes) from error
+    except BaseException:
+        _remove(beside)
+        raise
+
+
+class _Sink(io.RawIOBase):
+    """Passes bytes on until the first OSError, keeps that and only counts from there: so the size needed is known.
+
+    It also brings back the OSError of a full disk, which torch.save hides behind an error of its own.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self.num_bytes = 0
+
+    def write(self, data: Any) -> int:
+        self.num_bytes += len(data)
+        if self._error is None:
+            try:
+                return self._file.write(data)
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def check(self) -> None:
+        """Raises the OSError that was kept."""
+        if self._error is not None:
+            raise self._error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{_MARK}")
+
+
+def _remove(beside: Path) -> None:
+    """Best effort: what failed before is what matters."""
+    with suppress(OSError):
+        beside.unlink()
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether this file was being written by `write_durably` or `link_durably` when its process died."""
+    return path.name.startswith(".") and path.name.endswith(_MARK)
 
 
 def link_durably(existing: Path, path: Path) -> None:
@@ -80,16 +163,23 @@ def link_durably(existing: Path, path: Path) -> None:
     Raises:
         StorageError: as `write_durably`.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = _beside(path)
+    try:
+        os.link(existing, beside)
+    except OSError:
+        write_durably(path, lambda file: _copy(existing, file))
+        return
     with storage_errors(path, "write"):
-        beside.unlink(missing_ok=True)
         try:
-            os.link(existing, beside)
-        except OSError:
-            write_durably(path, lambda file: file.write(existing.read_bytes()))
-            return
-        beside.replace(path)
+            beside.replace(path)
+        finally:
+            _remove(beside)  # also where both were one file already: then a rename does nothing
         sync_folder(path.parent)
+
+
+def _copy(existing: Path, file: BinaryIO) -> None:
+    with existing.open("rb") as source:
+        shutil.copyfileobj(source, file)
 
 
 def write_text_durably(path: Path, text: str) -> None:
@@ -99,7 +189,25 @@ def write_text_durably(path: Path, text: str) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Makes renames and removals inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot sync folders
+            raise
+
+
+def sync_file(path: Path) -> None:
+    """Makes what was written to `path` so far, through whichever descriptor, survive a power cut.
+
+    Raises:
+        StorageError: it is gone, or the disk fails.
+    """
+    with storage_errors(path, "write"):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,6 +3,7 @@
 Pixels depend on the image and the arguments alone, never on the thread that decodes or on what ran before.
 """
 
+import errno
 import functools
 import re
 import stat
@@ -109,6 +110,8 @@ def _opened(image: Path | Callable[[], Image.Image]) -> Iterator[Image.Image]:
         raise
     # Damaged files make Pillow's parsers raise nearly every built-in exception.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # no fault of this image
         raise BadImageError(_reason(error)) from error
 
 

@@ -1,6 +1,7 @@
 """The numbers of a run as they come: metrics.jsonl, TensorBoard events, the console."""
 
 import json
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -10,37 +11,43 @@ from ptft.report.console import Bar
 from ptft.run_folder import RunFolder
 from ptft.storage import storage_errors, write_text_durably
 from ptft.train.metrics import Scores
+from ptft.train.state import Progress
+
+_EVENTS = "write TensorBoard events to"
 
 
 class Journal:
     """Writes each number once, whatever happened to earlier sessions of the run.
 
     Args:
-        folder: of the run; lines of metrics.jsonl after `step` are dropped, they will come again.
-        step: steps completed when this session starts.
+        folder: of the run; lines of metrics.jsonl from after `progress` are dropped, they will come again.
+        progress: of the state that this session starts from.
         steps_per_epoch: to tell epochs.
         bar: progress of the loop.
     """
 
-    def __init__(self, folder: RunFolder, step: int, steps_per_epoch: float, bar: Bar) -> None:
+    def __init__(self, folder: RunFolder, progress: Progress, steps_per_epoch: float, bar: Bar) -> None:
         self._folder = folder
         self._path = folder.metrics
         self._steps_per_epoch = steps_per_epoch
         self._bar = bar
-        self._open(step)
+        self._open(progress)
 
-    def _open(self, step: int) -> None:
-        """Drops what came after `step`; what comes next is added to the rest."""
-        kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
+    def _open(self, progress: Progress) -> None:
+        """Drops what came after `progress`; what comes next is added to the rest."""
+        kept = [line for line in read_metrics(self._folder) if _is_behind(line, progress)]
         write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         with storage_errors(self._path, "write"):
-            self._file = self._path.open("a", encoding="utf-8")
-            self._events = SummaryWriter(str(self._folder.path), purge_step=step + 1 if step else None)
+            self._file = self._path.open("ab", buffering=0)
+        purge = progress.step + 1 if progress.step else None
+        with storage_errors(self._folder.path, _EVENTS):
+            self._excepthook, threading.excepthook = threading.excepthook, _pass_over_storage
+            self._events = SummaryWriter(str(self._folder.path), purge_step=purge)
 
-    def rewind(self, step: int) -> None:
-        """Forgets what came after `step`: it will come again."""
+    def rewind(self, progress: Progress) -> None:
+        """Forgets what came after `progress`: it will come again."""
         self.close()
-        self._open(step)
+        self._open(progress)
 
     def say(self, text: str) -> None:
         """News that is no number."""
@@ -60,18 +67,45 @@ class Journal:
 
     def _write(self, step: int, numbers: dict[str, Any]) -> None:
         line = {"step": step, "epoch": round(step / self._steps_per_epoch, 4), **numbers}
-        text = json.dumps(line, allow_nan=False)
-        with storage_errors(self._path, "write"):
-            self._file.write(text + "\n")
-            self._file.flush()
+        text = json.dumps(line, allow_nan=False) + "\n"
+        with storage_errors(self._path, "write", len(text)):
+            self._append(text.encode())
+        with storage_errors(self._folder.path, _EVENTS):
             for key, value in numbers.items():
                 self._events.add_scalar(key, value, step)
 
+    def _append(self, line: bytes) -> None:
+        """The whole line or nothing of it."""
+        size = self._path.stat().st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise
+
     def close(self) -> None:
         """Closes both files."""
-        with storage_errors(self._path, "write"):
-            self._file.close()
-            self._events.close()
+        try:
+            with storage_errors(self._path, "write"):
+                self._file.close()
+        finally:
+            with storage_errors(self._folder.path, _EVENTS):
+                self._events.close()
+            threading.excepthook = self._excepthook
+
+
+def _pass_over_storage(told: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread raises its OSError again in our next call; it need not print it first."""
+    if not isinstance(told.exc_value, OSError):
+        threading.__excepthook__(told)
+
+
+def _is_behind(line: dict[str, Any], progress: Progress) -> bool:
+    """Whether a line tells what `progress` counts: a run may be stopped after a step and before its evaluation."""
+    is_evaluation = any(key.startswith("validation_") for key in line)
+    return bool(line["step"] <= (progress.evaluated_step if is_evaluation else progress.step))
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ptft.errors import NotFiniteError, StoppedError
 from ptft.models.classifier import Classifier
 from ptft.train.metrics import Scores
 from ptft.train.schedule import Schedule
-from ptft.train.state import State
+from ptft.train.state import Progress, State
 from ptft.train.step import Stepper
 
 OnNonfinite = Literal["stop", "skip", "rollback"]
@@ -68,8 +68,8 @@ class Journal(Protocol):
         """News that is no number."""
         ...
 
-    def rewind(self, step: int) -> None:
-        """Forgets what came after `step`: it will come again."""
+    def rewind(self, progress: Progress) -> None:
+        """Forgets what came after `progress`: it will come again."""
         ...
 
 
@@ -255,7 +255,7 @@ class _Loop:
         progress.num_nonfinite, progress.left_out = failed.num_nonfinite + 1, failed.left_out
         progress.lr_factor, progress.accumulate = failed.lr_factor / 2, failed.accumulate
         progress.seconds = failed.seconds
-        self._journal.rewind(progress.step)
+        self._journal.rewind(progress)
         self._journal.say(
             f"{str(error).partition('. ')[0]}: back to step {progress.step:,}, from there with the learning rate "
             f"times {progress.lr_factor:g}; back {progress.num_nonfinite} times so far."

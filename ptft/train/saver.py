@@ -10,7 +10,7 @@ from ptft import checkpoint
 from ptft.checkpoint import Metadata
 from ptft.errors import NotFiniteError
 from ptft.run_folder import RunFolder
-from ptft.storage import link_durably, storage_errors
+from ptft.storage import link_durably, storage_errors, sync_file
 from ptft.train.state import State
 
 
@@ -63,6 +63,8 @@ class Saver:
             return
         tensors = state.tensors()
         self._check_finite(tensors, step)
+        # A checkpoint that counts a line of metrics.jsonl must never outlive it.
+        sync_file(self._folder.metrics)
         path = self._folder.checkpoints / f"step-{step:09d}.pt"
         checkpoint.write(path, self._describe(state), tensors)
         # best.pt before last.pt: a run killed in between resumes from an older state and finds this best again.
@@ -85,8 +87,6 @@ class Saver:
     def _prune(self) -> None:
         with storage_errors(self._folder.checkpoints, "tidy"):
             for path in sorted(self._folder.checkpoints.glob("step-*.pt"))[: -self._keep]:
-                path.unlink()
-            for path in self._folder.checkpoints.glob(".*.tmp"):
                 path.unlink()
 
     def _check_finite(self, tensors: Mapping[str, Tensor], step: int) -> None:
