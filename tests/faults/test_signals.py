@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGUSR1 at random instants of the whole life of a run: saved and resumable, or nothing has begun."""
+"""SIGTERM, SIGINT and SIGUSR1 at random instants of a run's whole life: saved and resumable, or nothing has begun."""
 
 import os
 import signal
