@@ -136,7 +136,7 @@ def score(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Rank checkpoints for a target before any finetuning. Prints the path of the best."""
+    """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
     from ptft.settings import FinetuneConfig
 
     is_config = data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
@@ -147,10 +147,10 @@ def score(
 
     console = _console()
     with memory_errors():
-        ranking = score(checkpoints, target.data, seed=target.seed, console=console)
-    print_ranking(console, ranking)
-    console.say(ranking.sentence())
-    _print(json.dumps(ranking.as_dict(), allow_nan=False) if as_json else str(ranking.best.measured.path))
+        result = score(checkpoints, target.data, seed=target.seed, console=console)
+    print_ranking(console, result.ranking)
+    console.say(result.ranking.sentence())
+    _print(json.dumps(result.as_dict(), allow_nan=False) if as_json else str(result.ranking.best.measured.path))
 
 
 @app.command()

@@ -20,6 +20,7 @@ class Measured:
         path: of the checkpoint, as the user typed it.
         digest: the checkpoint's; None where it has none.
         model: name of its architecture.
+        image_size: side in pixels of the images it was given.
         worth: of its features.
         random: of the features of random weights, for the same images.
     """
@@ -27,6 +28,7 @@ class Measured:
     path: Path
     digest: str | None
     model: str
+    image_size: int
     worth: Worth
     random: Worth
 
@@ -57,6 +59,7 @@ class Place:
             "checkpoint": str(measured.path),
             "digest": measured.digest,
             "model": measured.model,
+            "image_size": measured.image_size,
             **measured.worth.as_dict(),
             "random": measured.random.as_dict(),
             "over_random": _as_dict(self.over_random) | {"verdict": self.over_random.verdict},
@@ -97,11 +100,11 @@ class Ranking:
         """The recommendation in words."""
         first, gain = self.best.measured.path, points(self.best.over_random)
         if self.verdict == "none":
-            return f"none is surely better than random weights: the first, {first}, has {gain} over them."
+            return f"none is surely better than random weights: {first}, the first, has {gain} over them."
         if self.verdict == "use":
             return f"use {first}: {gain} over random weights" + self._distance() + "."
-        names = ", ".join(str(place.measured.path) for place in self.rivals)
-        return f"cannot tell {first} from {names}: with these images the difference may be chance."
+        names = ", ".join(f"{place.measured.path}, {points(place.behind)}" for place in self.rivals if place.behind)
+        return f"cannot tell {first} from {names}: the difference may be chance. More labelled images would tell."
 
     def _distance(self) -> str:
         if len(self.places) == 1:

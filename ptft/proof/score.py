@@ -1,9 +1,10 @@
 """Which checkpoint to start from, told from one pass of features over the target's training images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -81,11 +82,43 @@ class Target:
         return f"data: {self.origin}: {looked_at} training images; {len(self.classes)} classes."
 
 
-def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Console) -> Ranking:
+@dataclass(frozen=True)
+class ScoreResult:
+    """What `ptft score` found.
+
+    Attributes:
+        ranking: the checkpoints, best first.
+        origin: phrase for the target's images.
+        classes: of the target.
+        num_images: training images that were looked at.
+        num_available: training images there are.
+        bad_images: one line for each image that could not be read.
+    """
+
+    ranking: Ranking
+    origin: str
+    classes: tuple[str, ...]
+    num_images: int
+    num_available: int
+    bad_images: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain Python for `--json` and a page."""
+        return {
+            **self.ranking.as_dict(),
+            "data": self.origin,
+            "classes": list(self.classes),
+            "num_images": self.num_images,
+            "num_available": self.num_available,
+            "bad_images": list(self.bad_images),
+        }
+
+
+def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Console) -> ScoreResult:
     """Ranks checkpoints for a target task by how their features serve it; nothing is trained.
 
     Args:
-        paths: checkpoints; of those with the same weights the first is scored.
+        paths: checkpoints, at least one; of those with the same weights the first is scored.
         config: the target. Its training part is used; no validation or test image is looked at.
         seed: of the finetuning that is to follow (few-shot subsets), of folds, resampling and random weights.
         console: gets what was found and decided.
@@ -98,35 +131,43 @@ def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Cons
     starts = _distinct([Start.read(path, config.image_size) for path in paths], console)
     target = Target.open(config, seed)
     console.say(target.sentence())
-    for start in starts:
-        if any(ancestor.data.listing == target.listing for ancestor in start.lineage):
-            console.say(f"ptft: {start.path} was trained on these images. Its scores are better than it is.")
-    with console.bar(len(starts), 0) as bar:
-        measured = []
-        for one in _measure_all(starts, target, seed, console):
-            measured.append(one)
-            bar.update(len(measured), str(one.path))
-    return rank(measured, seed=derive_seed("score", seed))
-
-
-def _measure_all(starts: Sequence[Start], target: Target, seed: int, console: Console) -> Iterator[Measured]:
-    """Scores of each checkpoint; images are decoded once for each shape, random weights scored once for each model."""
+    _warn_of_own(starts, target, console)
+    measured: list[Measured] = []
     random: dict[str, Worth] = {}
-    names: Sequence[str] | None = None
-    for _, group in groupby(sorted(starts, key=lambda start: start.shape), key=lambda start: start.shape):
-        members = list(group)
-        examples, bad = target.decode(members[0].format)
-        if names is None:
-            names = examples.names
-            for line in bad:
-                console.say(f"left out: {line}")
-        if examples.names != names:
-            raise DataError(f"{target.origin} changed while it was read. Start again when it is complete.")
-        for start in members:
-            if start.architecture not in random:
-                random[start.architecture] = _worth(start, start.random(target.classes, seed), examples, seed)
-            worth = _worth(start, start.loaded(target.classes, seed), examples, seed)
-            yield Measured(start.path, start.digest, start.model.name, worth, random[start.architecture])
+    readable: Sequence[str] = ()
+    bad: Sequence[str] = ()
+    with console.bar(len(starts), 0) as bar:
+        # Decoded once for each shape, and one shape at a time: that is all the memory it takes.
+        for _, members in groupby(sorted(starts, key=lambda start: start.shape), key=lambda start: start.shape):
+            shape = list(members)
+            examples, bad = target.decode(shape[0].format)
+            readable = readable or examples.names
+            if examples.names != readable:
+                raise DataError(f"{target.origin} changed while it was read. Start again when it is complete.")
+            for start in shape:
+                measured.append(_measure(start, examples, target.classes, seed, random))
+                bar.update(len(measured), str(start.path))
+    for line in bad:
+        console.say(f"left out: {line}")
+    ranking = rank(measured, seed=derive_seed("score", seed))
+    return ScoreResult(ranking, target.origin, target.classes, len(readable), target.num_available, bad)
+
+
+def _measure(
+    start: Start, examples: Examples, classes: tuple[str, ...], seed: int, random: dict[str, Worth]
+) -> Measured:
+    """Scores of a checkpoint; those of random weights are kept in `random`, as one model may be there often."""
+    if start.architecture not in random:
+        random[start.architecture] = _worth(start, start.random(classes, seed), examples, seed)
+    worth = _worth(start, start.loaded(classes, seed), examples, seed)
+    return Measured(
+        path=start.path,
+        digest=start.digest,
+        model=start.model.name,
+        image_size=start.format.image_size,
+        worth=worth,
+        random=random[start.architecture],
+    )
 
 
 def _worth(start: Start, classifier: Classifier, examples: Examples, seed: int) -> Worth:
@@ -135,6 +176,12 @@ def _worth(start: Start, classifier: Classifier, examples: Examples, seed: int) 
     if not torch.isfinite(features).all():
         raise CheckpointError(f"{start.path}: its features of these images are not finite. Leave it out.")
     return measure(features.numpy(), examples.labels.numpy(), seed=derive_seed("folds", seed))
+
+
+def _warn_of_own(starts: Sequence[Start], target: Target, console: Console) -> None:
+    for start in starts:
+        if any(ancestor.data.listing == target.listing for ancestor in start.lineage):
+            console.say(f"ptft: {start.path} was trained on these images. Its scores are better than it is.")
 
 
 def _distinct(starts: Sequence[Start], console: Console) -> list[Start]:

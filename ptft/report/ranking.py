@@ -20,8 +20,11 @@ def print_ranking(console: Console, ranking: Ranking) -> None:
         ]
         for place in ranking.places
     ]
-    zeros = {place.measured.model: place.measured.random for place in ranking.places}
-    rows += [[f"random weights, {name}", _accuracy(zero), "", "", *_others(zero)] for name, zero in zeros.items()]
+    zeros = {
+        f"random weights, {one.model} at {one.image_size} px": one.random
+        for one in (place.measured for place in ranking.places)
+    }
+    rows += [[name, _accuracy(zero), "", "", *_others(zero)] for name, zero in zeros.items()]
     console.table(columns, rows)
     console.say(
         "probe: share of images that a linear classifier on the features names right, cross-validated; it ranks. "

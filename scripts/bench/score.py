@@ -151,7 +151,7 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
         seconds += [run["seconds"] for run in runs]
     started = time.monotonic()
     with Path(os.devnull).open("w") as nowhere:
-        ranking = score(list(sources.values()), target, seed=0, console=Console(nowhere))
+        ranking = score(list(sources.values()), target, seed=0, console=Console(nowhere)).ranking
     score_seconds = (time.monotonic() - started) / len(sources)
     worths = {place.measured.path: place.measured.worth for place in ranking.places}
     scores = {key: {source: getattr(worths[path], key) for source, path in sources.items()} for key in MEASURES}

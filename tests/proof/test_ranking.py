@@ -21,7 +21,7 @@ def ranking(shares: Sequence[float], random: float = 0.4, num_images: int = 300,
     zero = worth(random)
     names = [Path(chr(ord("a") + place)) for place in range(len(shares))]
     measured = [
-        Measured(name, None, "small-cnn", worth(share), zero) for name, share in zip(names, shares, strict=True)
+        Measured(name, None, "small-cnn", 28, worth(share), zero) for name, share in zip(names, shares, strict=True)
     ]
     return rank(measured, seed=0)
 
@@ -61,7 +61,7 @@ def test_equal_accuracies_are_ordered_by_logme() -> None:
     right = np.arange(40) % 3 > 0
     zero = Worth(~right, ~right, -1.0, 0.0)
     measured = [
-        Measured(Path(name), None, "small-cnn", Worth(right, right, logme, 0.0), zero)
+        Measured(Path(name), None, "small-cnn", 28, Worth(right, right, logme, 0.0), zero)
         for name, logme in (("low", -0.5), ("high", 0.5))
     ]
     assert [str(place.measured.path) for place in rank(measured, seed=0).places] == ["high", "low"]

@@ -79,6 +79,7 @@ def test_json_has_scores_with_intervals_of_each_and_of_random_weights(
     assert (found["checkpoint"], found["verdict"]) == (str(sources["learnt"]), "use")
     assert found["ranking"][0]["checkpoint"] == str(sources["learnt"])
     assert sorted(place["checkpoint"] for place in found["ranking"]) == sorted(map(str, sources.values()))
+    assert (found["num_images"], found["num_available"], len(found["classes"])) == (540, 540, 10)
     first, *others = found["ranking"]
     assert first["behind"] is None
     assert all(place["behind"]["high"] < 0 for place in others)
@@ -129,7 +130,7 @@ def test_only_training_images_are_looked_at_in_each_checkpoints_own_size_and_cha
     again = ptft("score", colour, sources["learnt"], "--data", whole, "--json")
     assert again.json == found
     assert "39 training images" in again.err
-    assert {place["model"] for place in found["ranking"]} == {"small-cnn"}
+    assert sorted(place["image_size"] for place in found["ranking"]) == [12, 28]
 
 
 def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
@@ -157,7 +158,9 @@ def test_of_many_images_a_part_is_looked_at_and_said_so(
     ptft: Ptft, sources: dict[str, Path], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score_module, "MOST_IMAGES", 30)
-    assert "30 of 42 training images" in ptft("score", sources["learnt"], "--data", photos).err
+    result = ptft("score", sources["learnt"], "--data", photos, "--json")
+    assert "30 of 42 training images" in result.err
+    assert (result.json["num_images"], result.json["num_available"]) == (30, 42)
 
 
 def test_images_that_the_checkpoint_was_trained_on_are_said_so(
