@@ -129,7 +129,7 @@ def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: J
 
 @app.command()
 def score(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT…", help="Checkpoints of ptft.")],
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT", help="Checkpoints of ptft.")],
     data: Annotated[
         Path,
         typer.Option("--data", metavar="DIR", help="Folder of images, CSV file, or config of the target."),

@@ -61,9 +61,9 @@ class Pretraining:
 
 
 SOURCES = {
-    "clothes": Pretraining(Made("fashion", CLOTHES, 600), 800),
+    "clothes": Pretraining(Made("fashion", CLOTHES, 600), 500),
     "clothes, early": Pretraining(Made("fashion", CLOTHES, 600), 40),
-    "clothes, shuffled": Pretraining(Made("fashion", CLOTHES, 600, is_shuffled=True), 800),
+    "clothes, shuffled": Pretraining(Made("fashion", CLOTHES, 600, is_shuffled=True), 500),
     "clothes, 20 each": Pretraining(Made("fashion", CLOTHES, 20), 400),
     "shoes and bags": Pretraining(Made("fashion", ("Sandal", "Sneaker", "Bag"), 600), 400),
     "random": Pretraining(Made("fashion", CLOTHES, 20), 0),
@@ -100,7 +100,7 @@ def _pretrained(out: Path, name: str, made: Pretraining, data: dict[str, DataCon
     images = _write(out / "data" / _plain(name), made.images, data)
     config = PretrainConfig(
         data=Folder(name="folder", root=str(images), validation=0.0),
-        model=SmallCnn(width=16),
+        model=SmallCnn(width=8),
         optim=Sgd(lr=0.1 if made.steps else 1e-12),
         train=TrainConfig(steps=max(1, made.steps), batch_size=64, precision="fp32", memory_format="channels_last"),
     )
@@ -145,7 +145,7 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
     for source, path in sources.items():
         runs = []
         for seed in SEEDS:
-            config = FinetuneConfig(seed=seed, data=target, train=TrainConfig(precision="fp32"))
+            config = FinetuneConfig(seed=seed, data=target, train=TrainConfig(precision="fp32", memory_format="channels_last"))
             runs.append(_run(out / "finetuned" / f"{_plain(name)}-{_plain(source)}-{seed}", config, path))
         truth[source] = float(np.mean([run["test"]["top1"] for run in runs]))
         seconds += [run["seconds"] for run in runs]
