@@ -129,6 +129,32 @@ def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: J
 
 
 @app.command()
+def score(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT", help="Checkpoints of ptft.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Folder of images, CSV file, or config of the target."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
+    from ptft.settings import FinetuneConfig
+
+    is_config = data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
+    target = _load(FinetuneConfig, data if is_config else None, [], None if is_config else data)
+    from ptft.proof.score import score
+    from ptft.report.ranking import print_ranking
+    from ptft.runtime import memory_errors
+
+    console = _console()
+    with memory_errors():
+        result = score(checkpoints, target.data, seed=target.seed, console=console)
+    print_ranking(console, result.ranking)
+    console.say(result.ranking.sentence())
+    _print(json.dumps(result.as_dict(), allow_nan=False) if as_json else str(result.ranking.best.measured.path))
+
+
+@app.command()
 def predict(
     checkpoint: CheckpointArgument,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Images or folders.")],

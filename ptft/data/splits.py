@@ -48,6 +48,23 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
     return classes, parts
 
 
+def subset(records: Sequence[Record], most: int, *, seed: int) -> list[Record]:
+    """About `most` of the records, each class in proportion but at least 2 of each; in order; all when they are few.
+
+    Args:
+        records: labelled.
+        most: how many are wanted; rounding down each class may give some less, and small classes some more.
+        seed: which ones, by a hash of it and their names.
+    """
+    if len(records) <= most:
+        return list(records)
+    chosen: set[int] = set()
+    for members in _by_class(records, ("subset", str(seed))).values():
+        count = max(2, len(members) * most // len(records))
+        chosen.update(id(record) for record in members[:count])
+    return [record for record in records if id(record) in chosen]
+
+
 def _choose_classes(source: Source, config: DataConfig) -> tuple[str, ...]:
     known = set(source.classes)
     if config.classes is not None:

@@ -17,12 +17,12 @@ def paired_bootstrap(
     num_resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> Difference:
-    """Bootstrap interval of the mean of second minus first, pair by pair: BCa (Efron 1987, section 4).
+    """Bootstrap interval of the mean of second minus first, pair by pair: BCa (Efron and Tibshirani 1993).
 
     The pairs are drawn anew with replacement, N of them each time. The ends are quantiles of the resampled means,
-    at levels corrected for bias z0 (the share of resampled means below the mean itself, ties counted half) and for
-    acceleration a = sum(d^3) / (6 sum(d^2)^1.5) over the centred differences d, the jackknife's for a mean. Where
-    all differences are equal there is nothing to resample, and the interval is that one value.
+    at levels corrected (equation 14.10) for bias z0, from the share of resampled means below the mean itself (14.14;
+    ties count half), and for acceleration a = sum(d^3) / (6 sum(d^2)^1.5) over the centred differences d, which is
+    the jackknife's (14.15) for a mean. Where all differences are equal the interval is that one value.
 
     Args:
         first, second: (N,), values of the two arms for the same N images, for example whether each was right.
@@ -65,7 +65,7 @@ def resampled_means(values: np.ndarray, *, seed: int, num_resamples: int) -> np.
 
 
 def _levels(centred: np.ndarray, means: np.ndarray, mean: float, confidence: float) -> list[float]:
-    """Levels in [0, 1] of the two quantiles (Efron 1987, equation 4.4)."""
+    """Levels in [0, 1] of the two quantiles (Efron and Tibshirani 1993, equation 14.10)."""
     from scipy.special import ndtr, ndtri
 
     ties = np.isclose(means, mean, rtol=0, atol=1e-12 * np.abs(centred).max())

@@ -47,7 +47,7 @@ class CalibrationError:
 
 
 def expected_calibration_error(confidences: ArrayLike, is_right: ArrayLike, num_bins: int = 15) -> CalibrationError:
-    """Expected calibration error (Guo et al. 2017, equation 3; bins as in equation 2's definition of B_m).
+    """Expected calibration error (Guo et al. 2017, equation 3).
 
     Args:
         confidences: (N,), probability of the predicted class, in [0, 1]; at least one.

@@ -1,5 +1,6 @@
 """Train, validation and test are disjoint, stratified, and stay what they are when anything else changes."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from making import COLOURS, make_images
 
 from ptft.data.records import PARTS, Record, Source
 from ptft.data.sources import EmbeddedFashionMnist, Folder
-from ptft.data.splits import Parts, split
+from ptft.data.splits import Parts, split, subset
 from ptft.errors import DataError
 
 
@@ -116,3 +117,12 @@ def test_the_embedded_set_has_its_ten_classes_of_a_thousand() -> None:
     classes, parts = split(embedded.open(), embedded, seed=0)
     assert len(classes) == 10
     assert (len(parts["train"]), len(parts["test"])) == (8000, 2000)
+
+
+def test_a_subset_keeps_the_proportions_of_the_classes_and_two_of_the_smallest() -> None:
+    records = list(make_source({"a": 600, "b": 300, "c": 3}).records)
+    found = subset(records, 90, seed=0)
+    assert Counter(record.label for record in found) == {"a": 59, "b": 29, "c": 2}
+    assert found == [record for record in records if record.name in {one.name for one in found}]
+    assert subset(records, 90, seed=0) == found != subset(records, 90, seed=1)
+    assert subset(records[:50], 90, seed=0) == records[:50]

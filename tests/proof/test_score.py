@@ -1,0 +1,240 @@
+"""`ptft score`: which checkpoint to start from, on real images, from the command line."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import COLOURS, Ptft, make_images
+
+from ptft import checkpoint
+from ptft.models import SmallCnn
+from ptft.proof import score as score_module
+
+CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Sandal", "Sneaker", "Bag")
+TARGET = "data: {name: fashion-mnist-10k, labels_per_class: 60}\n"
+
+
+def pretrained(folder: Path) -> Path:
+    """A checkpoint of a narrow model that has seen some clothes."""
+    from ptft.data.sources import EmbeddedFashionMnist
+    from ptft.report.console import Console
+    from ptft.run import pretrain
+    from ptft.run_folder import RunFolder
+    from ptft.session import run_in_folder
+    from ptft.settings import PretrainConfig, TrainConfig
+    from ptft.train.optim import Sgd
+
+    config = PretrainConfig(
+        device="cpu",
+        data=EmbeddedFashionMnist(name="fashion-mnist-10k", classes=CLOTHES, labels_per_class=400),
+        model=SmallCnn(width=4),
+        optim=Sgd(lr=0.1),
+        train=TrainConfig(steps=100, batch_size=64, precision="fp32", memory_format="channels_last"),
+    )
+    with Path(os.devnull).open("w") as nowhere:
+        found = run_in_folder(
+            RunFolder(folder), config, pretrain, source=None, resume=False, console=Console(nowhere), command=""
+        )
+    return Path(found["checkpoint"])
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One that learnt, and two of the same kind with weights as random as at the start."""
+    folder = tmp_path_factory.mktemp("sources")
+    learnt = pretrained(folder / "learnt")
+    metadata = checkpoint.read(learnt).metadata
+    paths = {"learnt": learnt, "random": folder / "random.pt", "other": folder / "other.pt"}
+    for seed, name in enumerate(("random", "other")):
+        torch.manual_seed(seed)
+        classifier = SmallCnn(width=4).build(len(CLOTHES), metadata.in_channels)
+        checkpoint.write(paths[name], metadata, classifier.state_dict())
+    return paths
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "target.yaml"
+    path.write_text(TARGET)
+    return path
+
+
+def test_the_one_that_learnt_is_to_be_used_and_its_path_is_all_of_stdout(
+    ptft: Ptft, sources: dict[str, Path], target: Path
+) -> None:
+    result = ptft("score", sources["random"], sources["learnt"], "--data", target)
+    assert result.path == sources["learnt"]
+    assert f"use {sources['learnt']}" in result.err
+    assert "random weights, small-cnn" in result.err
+    assert "540 training images; 10 classes" in result.err
+
+
+def test_json_has_scores_with_intervals_of_each_and_of_random_weights(
+    ptft: Ptft, sources: dict[str, Path], target: Path
+) -> None:
+    found = ptft("score", *sources.values(), "--data", target, "--json").json
+    assert (found["checkpoint"], found["verdict"]) == (str(sources["learnt"]), "use")
+    assert found["ranking"][0]["checkpoint"] == str(sources["learnt"])
+    assert sorted(place["checkpoint"] for place in found["ranking"]) == sorted(map(str, sources.values()))
+    assert (found["num_images"], found["num_available"], len(found["classes"])) == (540, 540, 10)
+    first, *others = found["ranking"]
+    assert first["behind"] is None
+    assert all(place["behind"]["high"] < 0 for place in others)
+    assert first["over_random"]["verdict"] == "helped"
+    for place in found["ranking"]:
+        for accuracy in (place["probe"], place["neighbours"], place["random"]["probe"]):
+            assert 0 < accuracy["top1_low"] < accuracy["top1"] < accuracy["top1_high"] < 1
+        assert np.isfinite([place["logme"], place["h_score"]]).all()
+    again = ptft("score", *sources.values(), "--data", target, "--json").json
+    assert again == found
+
+
+def test_random_weights_are_not_better_than_random_weights(ptft: Ptft, sources: dict[str, Path], target: Path) -> None:
+    result = ptft("score", sources["random"], sources["other"], "--data", target, "--json")
+    assert result.json["verdict"] == "none"
+    assert result.json["checkpoint"] in (str(sources["random"]), str(sources["other"]))
+    assert "none is surely better than random weights" in result.err
+
+
+def test_equally_good_checkpoints_cannot_be_told_apart(
+    ptft: Ptft, sources: dict[str, Path], target: Path, tmp_path: Path
+) -> None:
+    found = checkpoint.read(sources["learnt"])
+    nearly = {name: tensor * 1.0001 if tensor.is_floating_point() else tensor for name, tensor in found.tensors.items()}
+    checkpoint.write(tmp_path / "nearly.pt", found.metadata, nearly)
+    result = ptft("score", sources["learnt"], "nearly.pt", "--data", target, "--json")
+    assert result.json["verdict"] == "cannot tell"
+    assert "cannot tell" in result.err
+    assert "nearly.pt" in result.json["sentence"]
+
+
+def test_the_same_weights_are_scored_once(ptft: Ptft, sources: dict[str, Path], target: Path) -> None:
+    shutil.copy(sources["learnt"], "copy.pt")
+    result = ptft("score", "copy.pt", sources["learnt"], "--data", target, "--json")
+    assert [place["checkpoint"] for place in result.json["ranking"]] == ["copy.pt"]
+    assert f"{sources['learnt']} has the weights of copy.pt: left out" in result.err
+
+
+def test_only_training_images_are_looked_at_in_each_checkpoints_own_size_and_channels(
+    ptft: Ptft, sources: dict[str, Path], config: Path, tmp_path: Path
+) -> None:
+    colour = ptft("pretrain", config).path
+    whole = make_images(tmp_path / "whole" / "train", COLOURS, 15, size=20).parent
+    make_images(whole / "test", COLOURS, 5)
+    found = ptft("score", colour, sources["learnt"], "--data", whole, "--json").json
+    for path in whole.glob("test/*/*"):
+        path.write_bytes(b"no image")
+    again = ptft("score", colour, sources["learnt"], "--data", whole, "--json")
+    assert again.json == found
+    assert "39 training images" in again.err
+    assert sorted(place["image_size"] for place in found["ranking"]) == [12, 28]
+
+
+def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
+    ptft: Ptft, sources: dict[str, Path], photos: Path
+) -> None:
+    from ptft.data.sources import Folder
+    from ptft.data.task import prepare
+    from ptft.inference import load_classifier
+    from ptft.proof.scores.probe import probe_right
+    from ptft.runtime import derive_seed
+    from ptft.transfer.source import format_of
+
+    found = checkpoint.read(sources["learnt"])
+    data = Folder(name="folder", root=str(photos))
+    task = prepare(data.open(), data, seed=0, known=format_of(found))
+    images = task.format.normalize(task.train.images.take(torch.arange(len(task.train))))
+    with torch.inference_mode():
+        features = load_classifier(found).features(images).numpy()
+    expected = probe_right(features, task.train.labels.numpy(), seed=derive_seed("folds", 0)).mean()
+    place = ptft("score", sources["learnt"], "--data", photos, "--json").json["ranking"][0]
+    assert place["probe"]["top1"] == pytest.approx(expected)
+
+
+def test_of_many_images_a_part_is_looked_at_and_said_so(
+    ptft: Ptft, sources: dict[str, Path], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_module, "MOST_IMAGES", 30)
+    result = ptft("score", sources["learnt"], "--data", photos, "--json")
+    assert "30 of 42 training images" in result.err
+    assert (result.json["num_images"], result.json["num_available"]) == (30, 42)
+
+
+def test_images_that_the_checkpoint_was_trained_on_are_said_so(
+    ptft: Ptft, sources: dict[str, Path], config: Path, photos: Path
+) -> None:
+    trained = ptft("pretrain", config).path
+    assert f"{trained} was trained on these images" in ptft("score", trained, "--data", photos).err
+    assert "was trained on" not in ptft("score", sources["learnt"], "--data", photos).err
+
+
+def test_unreadable_images_are_named_once_and_left_out(ptft: Ptft, sources: dict[str, Path], photos: Path) -> None:
+    shutil.rmtree(photos / "blue")
+    bad = make_images(photos.parent / "more", {"blue": COLOURS["blue"]}, 20) / "blue"
+    shutil.move(bad, photos / "blue")
+    for path in sorted((photos / "blue").iterdir())[:10]:
+        path.write_bytes(b"no image")
+    result = ptft("score", sources["learnt"], sources["random"], "--data", photos)
+    assert result.code == 0
+    named = [line for line in result.err.splitlines() if line.startswith("left out: blue/")]
+    assert 0 < len(named) == len(set(named)) <= 10
+
+
+@pytest.mark.parametrize(
+    ("spoil", "data", "code", "words"),
+    [
+        ("missing", "photos", 4, "no such checkpoint file"),
+        ("folder", "photos", 4, "is a folder. Name a file in it"),
+        ("damaged", "photos", 4, "is damaged"),
+        ("bare", "photos", 4, "does not say which model it is of"),
+        ("nan", "photos", 4, "its features of these images are not finite"),
+        ("", "nowhere", 3, "nowhere"),
+        ("", "photos/red/000.jpg", 3, "photos/red/000.jpg"),
+        ("", "nowhere.csv", 3, "nowhere.csv"),
+        ("", "nowhere.yaml", 2, "nowhere.yaml"),
+        ("", "wrong.yaml", 2, "wrong.yaml:1: data.labels_per_clas: unknown key"),
+        ("vgg11", "photos", 2, "is a vgg11, which needs images of at least 32 pixels, these have 28"),
+        ("", "lone", 3, "class 'red' has 1"),
+        ("", "photos/red", 3, "photos/red"),
+    ],
+)
+def test_what_cannot_be_scored_is_said(
+    ptft: Ptft, sources: dict[str, Path], photos: Path, spoil: str, data: str, code: int, words: str
+) -> None:
+    shutil.copytree(photos, "lone")
+    for path in sorted(Path("lone/red").iterdir())[1:]:
+        path.unlink()
+    Path("wrong.yaml").write_text("data: {name: folder, root: photos, labels_per_clas: 3}\n")
+    result = ptft("score", spoilt(sources["learnt"], spoil), "--data", data)
+    assert (result.code, result.out) == (code, "")
+    assert words in result.err
+    assert "Traceback" not in result.err
+
+
+def spoilt(path: Path, how: str) -> Path:
+    """A checkpoint with something wrong with it."""
+    found = checkpoint.read(path)
+    place = Path("spoilt.pt")
+    if how == "damaged":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        place.write_bytes(content)
+    elif how == "bare":
+        torch.save(dict(found.weights()), place)
+    elif how == "nan":
+        tensors = {name: tensor * float("nan") if "conv" in name else tensor for name, tensor in found.tensors.items()}
+        checkpoint.write(place, found.metadata, tensors)
+    elif how == "vgg11":
+        config = found.metadata.config | {"model": {"name": how}}
+        checkpoint.write(place, found.metadata.model_copy(update={"config": config}), found.tensors)
+    elif how == "folder":
+        place.mkdir()
+    return path if how == "" else place
+
+
+def test_without_checkpoints_or_data_the_usage_is_told(ptft: Ptft, photos: Path) -> None:
+    assert ptft("score", "--data", photos).code == 2
+    assert ptft("score", "a.pt").code == 2
