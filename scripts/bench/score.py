@@ -145,7 +145,9 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
     for source, path in sources.items():
         runs = []
         for seed in SEEDS:
-            config = FinetuneConfig(seed=seed, data=target, train=TrainConfig(precision="fp32", memory_format="channels_last"))
+            config = FinetuneConfig(
+                seed=seed, data=target, train=TrainConfig(precision="fp32", memory_format="channels_last")
+            )
             runs.append(_run(out / "finetuned" / f"{_plain(name)}-{_plain(source)}-{seed}", config, path))
         truth[source] = float(np.mean([run["test"]["top1"] for run in runs]))
         seconds += [run["seconds"] for run in runs]
