@@ -19,6 +19,7 @@ from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console, duration
 from ptft.runtime import memory_errors
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
+from ptft.transfer.origin import Origin
 
 _TIMED_STEPS = 4
 
@@ -39,8 +40,8 @@ def check_pretrain(config: PretrainConfig, console: Console) -> tuple[dict[str, 
     return _check(config, lambda: prepare_pretrain(_tolerant(config), console), console)
 
 
-def check_finetune(config: FinetuneConfig, source: Path, console: Console) -> tuple[dict[str, Any], str]:
-    """Tries out a finetuning from the checkpoint `source`; else as `check_pretrain`."""
+def check_finetune(config: FinetuneConfig, source: Origin, console: Console) -> tuple[dict[str, Any], str]:
+    """Tries out a finetuning from `source`, see `read_source`; else as `check_pretrain`."""
     return _check(config, lambda: prepare_finetune(_tolerant(config), source, console), console)
 
 

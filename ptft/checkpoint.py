@@ -14,8 +14,10 @@ Layout of the file, a plain dict read with `weights_only=True`:
 torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read.
 """
 
+import argparse
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,6 +83,8 @@ class Metadata(Config):
     """Oldest first; the last one is the run that wrote this checkpoint."""
     transfer: tuple[dict[str, str], ...] = ()
     """One entry a tensor, from the report of the transfer this run began with."""
+    start: tuple[str, ...] = ()
+    """What the source was recognised as, what was assumed of it, and the proof of its features; a sentence each."""
     progress: dict[str, Any] = Field(default_factory=dict)
     """What the loop needs to go on: best score, running means, elapsed time."""
     environment: dict[str, Any] = Field(default_factory=dict)
@@ -160,16 +164,16 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, content["digest"], metadata, content["tensors"])
 
 
-def read_weights(path: Path) -> Checkpoint | dict[str, Tensor]:
-    """Reads a ptft checkpoint, or the tensors of a bare state dict as `torch.save(model.state_dict())` writes it.
+def read_weights(path: Path) -> Checkpoint | dict[str, Any]:
+    """Reads a ptft checkpoint, or what another tool has saved: tensors and plain values, nested.
 
     Raises:
-        CheckpointError: missing, damaged, or neither of the two.
+        CheckpointError: missing, damaged, or no dict of names.
     """
     content = _load(path)
     if isinstance(content, dict) and content.get("format") == "ptft":
         return read(path)
-    if not _are_tensors(content):
+    if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} is neither a ptft checkpoint nor a state dict (a dict of names to tensors).")
     return dict(content)
 
@@ -182,12 +186,26 @@ def _load(path: Path) -> Any:
     if stat.S_ISDIR(mode):
         raise CheckpointError(f"{path} is a folder. Name a file in it, for example {path}/checkpoints/best.pt.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # argparse.Namespace holds values and runs nothing: timm, DINO and MAE save their arguments in one.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if refused := re.search(r"GLOBAL ([\w.]+) was not an allowed", str(error)):
+            raise CheckpointError(_objects_inside(path, refused[1])) from error
         # The unpickler meets arbitrary bytes here, and raises whatever they lead it to.
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint: not a file of tensors and plain values ({type(error).__name__})."
         ) from error
+
+
+def _objects_inside(path: Path, name: str) -> str:
+    return (
+        f"{path} holds a Python object ({name}) beside tensors and plain values. Reading it could run code, so ptft "
+        "does not. If you trust the file, write its weights alone into another with: "
+        f"python -c \"import torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
+        "torch.save(c['state_dict'] if isinstance(c, dict) else c.state_dict(), 'weights.pt')\" "
+        "('state_dict' is what most tools call them; others say 'model')."
+    )
 
 
 def _are_tensors(content: object) -> bool:

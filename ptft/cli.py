@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ptft.report.console import Console
     from ptft.report.summary import Summary
     from ptft.session import Session
-    from ptft.settings import RunConfig, RunConfigT
+    from ptft.settings import FinetuneConfig, RunConfig, RunConfigT
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) · "
@@ -63,6 +63,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change any key, e.g. optim.lr=0.01. Repeatable."),
 ]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="SOURCE",
+        help="Checkpoint or state dict, torchvision:WEIGHTS or timm:NAME. Default: transfer.from of the config.",
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
@@ -93,18 +101,21 @@ def pretrain(
 
 @app.command()
 def finetune(
-    source: Annotated[Path, typer.Option("--from", metavar="CKPT", help="Checkpoint to start from.")],
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --data.")
     ] = None,
+    source: FromOption = None,
     data: DataOption = None,
     sets: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a new task from the weights of a checkpoint. Prints the path of the final checkpoint."""
+    """Start a new task from given weights. Prints the path of the final checkpoint."""
     from ptft.settings import FinetuneConfig
+
+    def origin_of(settings: FinetuneConfig) -> str:
+        return _origin(settings, config)
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
@@ -112,9 +123,10 @@ def finetune(
     def work(settings: FinetuneConfig, session: "Session") -> "Summary":
         from ptft.run import finetune
 
-        return finetune(settings, source, session)
+        return finetune(settings, origin_of(settings), session)
 
-    _train(FinetuneConfig, config, sets or [], data, source, out, resume, as_json, work)
+    sets = [*(sets or []), *_started_from(source)]
+    _train(FinetuneConfig, config, sets, data, origin_of, out, resume, as_json, work)
 
 
 @app.command()
@@ -178,12 +190,15 @@ def predict(
 
 
 @app.command()
-def inspect(checkpoint: CheckpointArgument, as_json: JsonOption = False) -> None:
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or whatever --from takes.")],
+    as_json: JsonOption = False,
+) -> None:
     """Tell what a checkpoint holds and where it came from."""
-    from ptft.report.ancestry import describe_checkpoint, tell_checkpoint
+    from ptft.report.ancestry import describe_source
 
-    described = describe_checkpoint(checkpoint)
-    _print(json.dumps(described) if as_json else tell_checkpoint(described))
+    described, told = describe_source(checkpoint)
+    _print(json.dumps(described) if as_json else told)
 
 
 @app.command()
@@ -208,25 +223,24 @@ def report(
 @app.command()
 def check(
     config: ConfigArgument,
-    source: Annotated[
-        Path | None, typer.Option("--from", metavar="CKPT", help="For a finetune config: its checkpoint.")
-    ] = None,
+    source: FromOption = None,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try a config out and write nothing. Reads its data, runs a step, estimates time and memory."""
+    from ptft.config.document import read
     from ptft.settings import FinetuneConfig, PretrainConfig
 
-    if source is None:
+    if source is None and "transfer" not in read(config).data:
         pretraining = _load(PretrainConfig, config, sets or [], None)
         from ptft.check import check_pretrain
 
         found, sentence = check_pretrain(pretraining, _console())
     else:
-        finetuning = _load(FinetuneConfig, config, sets or [], None)
+        finetuning = _load(FinetuneConfig, config, [*(sets or []), *_started_from(source)], None)
         from ptft.check import check_finetune
 
-        found, sentence = check_finetune(finetuning, source, _console())
+        found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console())
     _print(json.dumps(found) if as_json else sentence)
 
 
@@ -327,7 +341,7 @@ def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data:
     from ptft.config.load import load
 
     if config and "transfer" in read(config).data and "transfer" not in model.model_fields:
-        raise UsageError(f"{config} is a config of `ptft finetune` (it has `transfer:`). It needs --from CKPT.")
+        raise UsageError(f"{config} is a config of `ptft finetune` (it has `transfer:`). It needs --from SOURCE.")
     return load(config, model, sets if data is None else [*_located(data, config), *sets])
 
 
@@ -346,6 +360,19 @@ def _located(data: Path, config: Path | None) -> list[str]:
     return [f"data={one_line(section)}"]
 
 
+def _started_from(source: str | None) -> list[str]:
+    """`--from` as a setting: a flag wins over the file."""
+    return [] if source is None else [f"transfer.from={json.dumps(source, ensure_ascii=False)}"]
+
+
+def _origin(settings: "FinetuneConfig", config: Path | None) -> str:
+    """Where the weights of a finetuning come from."""
+    if settings.transfer.from_ is None:
+        place = f" or transfer.from in {config}" if config else ""
+        raise UsageError(f"give the weights to start from: --from SOURCE{place}.")
+    return settings.transfer.from_
+
+
 def _check_apart(folder: Path, settings: "RunConfig") -> None:
     """A run folder inside the images would become a class."""
     root = getattr(settings.data, "root", None)
@@ -358,7 +385,7 @@ def _train(
     config: Path | None,
     sets: list[str],
     data: Path | None,
-    source: Path | None,
+    origin_of: "Callable[[RunConfigT], str] | None",
     out: Path | None,
     resume: bool,
     as_json: bool,
@@ -372,6 +399,7 @@ def _train(
     settings = _load(model, config, sets, data)
     folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
     _check_apart(folder.path, settings)
+    source = origin_of(settings) if origin_of else None
     result = run_in_folder(folder, settings, work, source=source, resume=resume, console=_console(), command=_command())
     _print(json.dumps(result, allow_nan=False) if as_json else result["checkpoint"])
 

@@ -29,6 +29,7 @@ MAY_CHANGE: Final[dict[str, str]] = {
     "data.on_bad_image": _CONTENT,
     "data.max_bad_images": _CONTENT,
     "data.max_pixels": _CONTENT,
+    "transfer.from": "the file itself is compared",
     "train.steps": _LENGTH,
     "train.epochs": _LENGTH,
     "train.examples": _LENGTH,
@@ -51,6 +52,7 @@ _ENDS: Final = {*LENGTH, "train.patience", "train.max_minutes"}
 _LEFT_OPEN: Final = {
     "model",
     "data.image_size",
+    "transfer.from",
     "train.batch_size",
     "train.precision",
     "train.memory_format",

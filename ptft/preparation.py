@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -24,7 +23,12 @@ from ptft.train.calibration import TORCH_FORMATS, calibrate
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
 from ptft.transfer.load import transfer
+from ptft.transfer.origin import Origin
+from ptft.transfer.proof import prove
 from ptft.transfer.source import SourceWeights
+from ptft.transfer.sources import read_source
+from ptft.transfer.sources.preprocessing import adapted_format
+from ptft.transfer.statistics import estimate_statistics
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Prepared:
         batches: of every step.
         ancestors: the runs behind the weights, oldest first.
         transfer: what became of each tensor; empty for pretraining.
+        start: what the source was recognised as, and the proof of its features; empty for pretraining.
     """
 
     command: Literal["pretrain", "finetune"]
@@ -56,6 +61,7 @@ class Prepared:
     batches: Batches
     ancestors: tuple[Ancestor, ...] = ()
     transfer: tuple[dict[str, str], ...] = ()
+    start: tuple[str, ...] = ()
 
     @property
     def num_steps(self) -> int:
@@ -92,7 +98,7 @@ def prepare_pretrain(
 
 def prepare_finetune(
     config: FinetuneConfig,
-    source: Path,
+    source: Origin,
     console: Console,
     saved: Checkpoint | None = None,
     check_stop: Callable[[], None] = lambda: None,
@@ -101,7 +107,7 @@ def prepare_finetune(
 
     Args:
         config: as loaded; model and image format left open are the source's.
-        source: a ptft checkpoint or a bare state dict; not read when there is a state to go on from.
+        source: see `read_source`; not read when there is a state to go on from.
         console: for what was found and decided, the transfer report included.
         saved: a state of this run to go on from.
         check_stop: raises when a signal asked to stop.
@@ -109,25 +115,35 @@ def prepare_finetune(
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
     """
-    weights = SourceWeights.of(saved) if saved else SourceWeights.read(source)
+    weights = SourceWeights.of(saved) if saved else read_source(source, config.model)
     model = config.model or weights.model
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
-    if weights.format and model.in_channels not in (None, weights.format.in_channels):
-        raise UsageError(
-            f"model.in_channels: {model.in_channels}, but the source was trained on images of "
-            f"{weights.format.in_channels} channels. Leave it out: images are converted."
-        )
-    task = _read_task(config, console, saved, weights.format, model.in_channels, check_stop)
+    known = _known_format(model, weights)
+    task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop)
     classifier = _random_classifier(model, task, config.seed)
-    tensors = saved.metadata.transfer if saved else _transfer(classifier, weights, task, config, console)
-    config = config.model_copy(update={"model": model})
-    return _assemble("finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors)
+    if saved:
+        tensors, start = saved.metadata.transfer, saved.metadata.start
+    else:
+        tensors, start = _transfer(classifier, model, weights, task, config, console)
+    taken = config.transfer.model_copy(update={"from_": str(source)})
+    config = config.model_copy(update={"model": model, "transfer": taken})
+    return _assemble("finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors, start)
+
+
+def _known_format(model: Model, weights: SourceWeights) -> Format | None:
+    """The source's image format, for the channels that the model is told to take."""
+    if weights.format is None or model.in_channels in (None, weights.format.in_channels):
+        return weights.format
+    return adapted_format(weights.format, model.in_channels)
 
 
 def _transfer(
-    classifier: Classifier, weights: SourceWeights, task: Task, config: FinetuneConfig, console: Console
-) -> tuple[dict[str, str], ...]:
+    classifier: Classifier, model: Model, weights: SourceWeights, task: Task, config: FinetuneConfig, console: Console
+) -> tuple[tuple[dict[str, str], ...], tuple[str, ...]]:
+    """Loads the weights and proves it; what became of each tensor, and the sentences about the whole."""
+    for sentence in weights.said:
+        console.say(f"source: {sentence}")
     report = transfer(
         classifier,
         weights.tensors,
@@ -136,7 +152,11 @@ def _transfer(
         min_loaded=config.transfer.min_loaded,
     )
     console.say("\n".join(report.sentences()))
-    return tuple(asdict(tensor) for tensor in report.tensors)
+    start = [*weights.said, prove(classifier, model, weights, report)]
+    if report.lacks_statistics:
+        start.append(estimate_statistics(classifier, task.train, task.format))
+    console.say("\n".join(start[len(weights.said) :]))
+    return tuple(asdict(tensor) for tensor in report.tensors), tuple(start)
 
 
 def _read_task(
@@ -179,6 +199,7 @@ def _assemble(
     check_stop: Callable[[], None],
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
+    start: tuple[str, ...] = (),
 ) -> Prepared:
     if config.train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
@@ -197,7 +218,9 @@ def _assemble(
         scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
     )
     batches = _batches(config, task, device)
-    return Prepared(command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors)
+    return Prepared(
+        command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors, start
+    )
 
 
 def _decide(

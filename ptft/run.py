@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from pathlib import Path
 
 import torch
 import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
@@ -31,6 +30,7 @@ from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import Scores
 from ptft.train.saver import Saver
+from ptft.transfer.origin import Origin
 
 
 def pretrain(config: PretrainConfig, session: Session) -> Summary:
@@ -48,12 +48,12 @@ def pretrain(config: PretrainConfig, session: Session) -> Summary:
     return _train(prepared, session, saved)
 
 
-def finetune(config: FinetuneConfig, source: Path, session: Session) -> Summary:
+def finetune(config: FinetuneConfig, source: Origin, session: Session) -> Summary:
     """Starts the target task from the weights of a checkpoint.
 
     Args:
         config: as loaded; model, image format and sizes left open come from the source and the data.
-        source: a ptft checkpoint or a bare state dict; not read when the run folder has a state to go on from.
+        source: see `read_source`; not read when the run folder has a state to go on from.
         session: as for `pretrain`.
 
     Raises:
@@ -182,6 +182,7 @@ def _metadata(prepared: Prepared) -> Metadata:
         std=format_.std,
         lineage=(*prepared.ancestors, own),
         transfer=prepared.transfer,
+        start=prepared.start,
         environment=environment(prepared.device),
     )
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TextIO
 
 from ptft.errors import BusyError, CheckpointError, StorageError, UsageError
 from ptft.storage import is_unfinished, storage_errors, sync_folder, write_text_durably
+from ptft.transfer.origin import Origin, is_name
 
 RunStatus = Literal["running", "done", "stopped", "failed"]
 
@@ -98,18 +99,19 @@ class RunFolder:
                 for path in filter(is_unfinished, list(folder.iterdir())):
                     path.unlink()
 
-    def identify(self, command: str, source: Path | None) -> None:
+    def identify(self, command: str, source: Origin | None) -> None:
         """Makes the folder one of this command and source checkpoint, or checks that it is.
 
         Args:
             command: `pretrain` or `finetune`.
-            source: the checkpoint a finetuning starts from; one that is gone by now is not compared.
+            source: what a finetuning starts from, a file or a name such as `torchvision:WEIGHTS`; a file that is gone
+                by now is not compared.
 
         Raises:
             UsageError: the run in it is of another command or starts from another checkpoint.
         """
         before = self._read_status() if self.is_started() else {}
-        digest = _sha256(source) if source else None
+        digest = _identity(source) if source else None
         if before.get("command", command) != command:
             raise UsageError(f"{self.path} holds a {before['command']} run. Choose another folder with --out.")
         if before.get("source") and digest not in (None, before["source"]):
@@ -201,10 +203,12 @@ def _may_live(pid: int, host: str) -> bool:
     return True
 
 
-def _sha256(path: Path) -> str | None:
-    """Of a file's bytes; None where there is no file to read."""
+def _identity(source: Origin) -> str | None:
+    """SHA-256 of a file's bytes, a name as it is; None where there is no file to read."""
+    if is_name(source):
+        return str(source)
     try:
-        with path.open("rb") as file:
+        with Path(source).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

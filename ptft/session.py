@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
@@ -14,6 +13,7 @@ from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfigT
 from ptft.stop import Stop, stop_on_signals
 from ptft.storage import machine_errors
+from ptft.transfer.origin import Origin
 
 if TYPE_CHECKING:
     from ptft.report.summary import Summary
@@ -41,7 +41,7 @@ def run_in_folder(
     config: RunConfigT,
     work: "Callable[[RunConfigT, Session], Summary]",
     *,
-    source: Path | None,
+    source: Origin | None,
     resume: bool,
     console: Console,
     command: str,
@@ -53,7 +53,7 @@ def run_in_folder(
         folder: of the run.
         config: as given now; a run that goes on takes its own, which this one must not contradict.
         work: trains.
-        source: the checkpoint of a finetuning; None for pretraining.
+        source: what a finetuning starts from, a file or a name; None for pretraining.
         resume: whether to go on with a run that is there.
         console: for everything said.
         command: as typed.

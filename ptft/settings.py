@@ -95,7 +95,7 @@ class RunConfig(Config):
     data: Data
     augment: Augment = Standard(name="standard")
     model: Model | None = None
-    """Default: small-cnn for pretrain, the checkpoint's for finetune."""
+    """Default: small-cnn for pretrain; for finetune the source's, as recorded or recognised."""
     objective: Objective = Objective()
     optim: Optim = Sgd()
     schedule: Schedules = Cosine()

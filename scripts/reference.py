@@ -54,7 +54,7 @@ def _title(key: str, section: Any) -> str:
 
 def _table(section: Any, only: set[str] | None = None, without: Set[str] = frozenset()) -> list[str]:
     lines = ["", "| key | default | meaning |", "|---|---|---|"]
-    for key, field in section.model_fields.items():
+    for key, field in section.keys().items():
         if key == "name" or key in without or (only is not None and key not in only):
             continue
         default = "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"

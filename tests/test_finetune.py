@@ -173,11 +173,12 @@ def test_finetune_needs_a_config_or_data_and_a_checkpoint(ptft: Ptft, target: Pa
     assert "nowhere.pt" in missing.err
 
 
-def test_bare_weights_without_a_model_say_what_to_do(ptft: Ptft, source: Path, target: Path) -> None:
+def test_bare_weights_without_a_model_are_recognised(ptft: Ptft, source: Path, target: Path) -> None:
     torch.save(checkpoint.read(source).weights(), "bare.pt")
     result = ptft("finetune", "--from", "bare.pt", "--data", target, *QUICKLY)
-    assert result.code == 2
-    assert "does not say which model" in result.err
+    assert result.code == 0, result.err
+    assert "recognised as small-cnn with width: 4" in result.err
+    assert checkpoint.read(result.path).metadata.config["model"]["width"] == 4
 
 
 def test_a_run_folder_is_of_one_command_and_one_source(ptft: Ptft, config: Path, source: Path, target: Path) -> None:
@@ -200,14 +201,65 @@ def test_data_replaces_the_place_of_the_images_and_keeps_the_other_keys(ptft: Pt
     assert checkpoint.read(path).metadata.classes == ("red", "green")
 
 
-def test_channels_other_than_the_sources_are_refused(ptft: Ptft, source: Path, target: Path) -> None:
+def test_channels_other_than_the_sources_are_adapted_and_proved_on_grey_images(
+    ptft: Ptft, source: Path, target: Path
+) -> None:
     settings = sets(model="{name: small-cnn, width: 4, in_channels: 1}")
     result = ptft("finetune", "--from", source, "--data", target, *QUICKLY, *settings)
-    assert result.code == 2
-    assert "model.in_channels" in result.err
+    assert result.code == 0, result.err
+    assert "adapted backbone.stage1.conv.weight: input channels 3 to 1, filters summed" in result.err
+    assert "proof: on 4 fixed grey images" in result.err
+    found, before = checkpoint.read(result.path).metadata, checkpoint.read(source).metadata
+    assert found.in_channels == 1
+    assert found.mean == pytest.approx([sum(before.mean) / 3])
+
+
+def test_the_proof_is_said_and_kept_in_the_checkpoint(ptft: Ptft, source: Path, target: Path) -> None:
+    path = ptft("finetune", "--from", source, "--data", target, *QUICKLY).path
+    (proof,) = checkpoint.read(path).metadata.start
+    assert proof.startswith("proof: on 4 fixed images the backbone gives the features of the source's own network")
+    assert proof in ptft("inspect", path).out
+
+
+def test_the_source_may_stand_in_the_config_and_the_flag_wins(ptft: Ptft, source: Path, target: Path) -> None:
+    config = Path("t.yaml")
+    config.write_text(f"data: {{name: folder, root: target}}\ndevice: cpu\ntransfer: {{from: {source}}}\n")
+    path = ptft("finetune", config, *QUICKLY).path
+    assert checkpoint.read(path).metadata.config["transfer"]["from"] == str(source)
+    again = ptft("finetune", path.parent.parent / "config.yaml", "--out", "again").path
+    tensors = [checkpoint.read(one).tensors for one in (path, again)]
+    assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
+    missing = ptft("finetune", config, "--from", "nowhere.pt", "--out", "other")
+    assert (missing.code, "nowhere.pt" in missing.err) == (4, True)
+
+
+def test_channel_statistics_of_the_config_win_over_the_sources(ptft: Ptft, source: Path, target: Path) -> None:
+    settings = sets(data__mean="[0.5, 0.4, 0.3]", data__std="[0.2, 0.2, 0.1]")
+    path = ptft("finetune", "--from", source, "--data", target, *QUICKLY, *settings).path
+    metadata = checkpoint.read(path).metadata
+    assert (metadata.mean, metadata.std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+    short = ptft("finetune", "--from", source, "--data", target, "--out", "b", *sets(data__mean="[1]", data__std="[1]"))
+    assert (short.code, "3 channels" in short.err) == (2, True)
+    half = ptft("finetune", "--from", source, "--data", target, "--out", "c", *sets(data__mean="[1]"))
+    assert (half.code, "mean and std go together" in half.err) == (2, True)
 
 
 def test_a_run_folder_given_as_checkpoint_is_told_where_it_lies(ptft: Ptft, source: Path, target: Path) -> None:
     result = ptft("finetune", "--from", source.parent.parent, "--data", target)
     assert result.code == 4
     assert "checkpoints/best.pt" in result.err
+
+
+def test_without_batch_norm_statistics_the_model_must_be_named_and_they_are_measured(
+    ptft: Ptft, source: Path, target: Path
+) -> None:
+    weights = checkpoint.read(source).weights()
+    torch.save({name: tensor for name, tensor in weights.items() if "running" not in name}, "bare.pt")
+    arguments = ["finetune", "--from", "bare.pt", "--data", target, *QUICKLY, "--set", "optim.lr=1e-30"]
+    refused = ptft(*arguments)
+    assert (refused.code, "stage1.bn.running_mean (missing)" in refused.err) == (4, True)
+    result = ptft(*arguments, *sets(model="{name: small-cnn, width: 4}"), "--set", "transfer.recipe=probe")
+    assert result.code == 0, result.err
+    assert "measured on 44 training images" in result.err
+    measured = checkpoint.read(result.path).tensors["backbone.stage3.bn.running_mean"]
+    assert not torch.equal(measured, torch.zeros_like(measured))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 from pydantic import BaseModel, ConfigDict, Strict
+from pydantic.fields import FieldInfo
 
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A YAML list of strings, kept as a tuple (a strict tuple would refuse the list that YAML gives)."""
@@ -26,7 +27,13 @@ class Config(BaseModel):
         allow_inf_nan=False,
         validate_default=True,
         use_attribute_docstrings=True,
+        serialize_by_alias=True,
     )
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Key as the user writes it -> field; they differ where a key, such as `from`, is a word of Python."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @classmethod
     def summaries(cls) -> dict[str, str]:

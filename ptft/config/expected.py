@@ -121,7 +121,7 @@ def _from_annotation(annotation: Any) -> str:
 
 def _from_section(section: type[Config]) -> str:
     """The first key of the section that has an example."""
-    for key, field in section.model_fields.items():
+    for key, field in section.keys().items():
         if text := _from_field(field) or _from_annotation(field.annotation):
             return f"{{{key}: {text}}}"
     return ""

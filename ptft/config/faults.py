@@ -97,7 +97,7 @@ class _Explainer:
         return spot.path, _SENTENCES.get(kind, _wrong_type)(spot, error)
 
     def _unknown_key(self, spot: Spot) -> str:
-        keys = list(spot.section.model_fields) if spot.section else []
+        keys = list(spot.section.keys()) if spot.section else []
         meant = nearest_key(spot.path, keys, self.everywhere)
         advice = f"Did you mean {dotted(meant)}?" if meant else f"Known here: {listed(keys, limit=40)}."
         return f"unknown key. {advice}"

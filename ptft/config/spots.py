@@ -69,7 +69,7 @@ def _member(options: tuple[Any, ...], label: str | int, deeper: bool) -> Any:
 def _descend(spot: Spot, container: Any, step: str | int) -> Spot:
     path = (*spot.path, step)
     if is_section(container):
-        field = container.model_fields.get(step)
+        field = container.keys().get(str(step))
         return Spot(path, field.annotation if field else None, field, container)
     items = get_args(container)
     if get_origin(container) is dict:

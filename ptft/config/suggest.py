@@ -61,7 +61,7 @@ def all_keys(model: type[Config], data: Any) -> list[KeyPath]:
     for _ in range(4):
         inner: list[tuple[KeyPath, type[Config], Any]] = []
         for path, section, values in level:
-            for key, field in section.model_fields.items():
+            for key, field in section.keys().items():
                 found.setdefault((*path, key))
                 value = values.get(key) if isinstance(values, dict) else None
                 inner += [((*path, key), member, value) for member in _sections(field.annotation, value)]

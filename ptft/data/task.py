@@ -11,7 +11,7 @@ from ptft.data.images import Images, Loaded, load_images
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources.base import DataConfig
 from ptft.data.splits import split
-from ptft.errors import DataError
+from ptft.errors import DataError, UsageError
 
 _STATISTICS_SAMPLE = 10_000
 
@@ -113,6 +113,7 @@ def prepare(
 
     Raises:
         DataError: see `split` and `load_images`.
+        UsageError: data.mean and data.std are for another number of channels.
     """
     classes, records = split(source, config, seed=seed)
     ordered = [record for part in PARTS for record in records[part]]
@@ -123,7 +124,7 @@ def prepare(
     if missing := [name for name, count in zip(classes, _counts(parts, len(classes)), strict=True) if not count]:
         raise DataError(f"{source.origin}: no readable training image of class {', '.join(map(repr, missing))}.")
     shape = parts["train"].images.take(torch.tensor([0])).shape
-    mean, std = (known.mean, known.std) if known else _statistics(parts["train"].images)
+    mean, std = _normalisation(config, known, parts["train"].images, shape[1])
     format_ = Format(shape[-1], shape[1], mean, std)
     fingerprint = _fingerprint(parts["train"], loaded.digests, classes)
     held_out = hashlib.sha256(b"".join(loaded.digests[len(parts["train"]) :])).hexdigest()
@@ -177,6 +178,17 @@ def _labels(records: Sequence[Record], classes: Sequence[str]) -> Tensor:
 def _counts(parts: Mapping[Part, Examples], num_classes: int) -> list[int]:
     labels = parts["train"].labels if "train" in parts else torch.tensor([], dtype=torch.int64)
     return torch.bincount(labels, minlength=num_classes).tolist()
+
+
+def _normalisation(
+    config: DataConfig, known: Format | None, images: Images, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std per channel: what the config says, else the source's, else measured."""
+    if config.mean is None or config.std is None:
+        return (known.mean, known.std) if known else _statistics(images)
+    if len(config.mean) != channels:
+        raise UsageError(f"data.mean and data.std have {len(config.mean)} numbers, the images {channels} channels.")
+    return config.mean, config.std
 
 
 def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

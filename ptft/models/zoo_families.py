@@ -35,6 +35,7 @@ class Family:
         source: the paper.
         nets: name to (title, millions of parameters with 3 channels, 1000 classes and no auxiliary heads).
         first_conv: module name of the convolution that takes the images.
+        last_layer: module name of the layer that gives the logits.
         stem_init: how its weights are drawn.
         min_image_size: smallest image in pixels that goes through, measured.
         small_stem: None for a family without early downsampling that could be taken out alone.
@@ -43,6 +44,7 @@ class Family:
     source: str
     nets: Mapping[str, tuple[str, float]]
     first_conv: str
+    last_layer: str = "fc"
     stem_init: StemInit = "fan_out"
     min_image_size: int = SMALLEST_IMAGE
     small_stem: SmallStem | None = None
@@ -93,6 +95,7 @@ FAMILIES: tuple[Family, ...] = (
             "densenet201": ("DenseNet-201", 20.0),
         },
         first_conv="features.conv0",
+        last_layer="classifier",
         stem_init="fan_in",
         min_image_size=29,
         small_stem=SmallStem(kernel_size=3, stride=1, padding=1, pool="features.pool0"),
@@ -106,6 +109,7 @@ FAMILIES: tuple[Family, ...] = (
             "convnext_large": ("ConvNeXt-L", 197.8),
         },
         first_conv="features.0.0",
+        last_layer="classifier.2",
         stem_init="normal_0.02",
         min_image_size=32,
         small_stem=SmallStem(kernel_size=2, stride=2, padding=0, min_image_size=16),
@@ -123,6 +127,7 @@ FAMILIES: tuple[Family, ...] = (
             "efficientnet_b7": ("EfficientNet-B7", 66.3),
         },
         first_conv="features.0.0",
+        last_layer="classifier.1",
         small_stem=_STRIDE_1,
     ),
     Family(
@@ -133,6 +138,7 @@ FAMILIES: tuple[Family, ...] = (
             "efficientnet_v2_l": ("EfficientNetV2-L", 118.5),
         },
         first_conv="features.0.0",
+        last_layer="classifier.1",
         small_stem=_STRIDE_1,
     ),
     Family(
@@ -161,6 +167,7 @@ FAMILIES: tuple[Family, ...] = (
         source="Sandler et al. 2018",
         nets={"mobilenet_v2": ("MobileNetV2", 3.5)},
         first_conv="features.0.0",
+        last_layer="classifier.1",
         small_stem=_STRIDE_1,
     ),
     Family(
@@ -170,6 +177,7 @@ FAMILIES: tuple[Family, ...] = (
             "mobilenet_v3_large": ("MobileNetV3-Large", 5.5),
         },
         first_conv="features.0.0",
+        last_layer="classifier.3",
         small_stem=_STRIDE_1,
     ),
     Family(
@@ -181,6 +189,7 @@ FAMILIES: tuple[Family, ...] = (
             "mnasnet1_3": ("MnasNet 1.3", 6.3),
         },
         first_conv="layers.0",
+        last_layer="classifier.1",
         small_stem=_STRIDE_1,
     ),
     Family(
@@ -223,12 +232,14 @@ FAMILIES: tuple[Family, ...] = (
             "vgg19_bn": ("VGG-19 with batch normalisation", 143.7),
         },
         first_conv="features.0",
+        last_layer="classifier.6",
         min_image_size=32,
     ),
     Family(
         source="Krizhevsky 2014",
         nets={"alexnet": ("AlexNet", 61.1)},
         first_conv="features.0",
+        last_layer="classifier.6",
         stem_init="default",
         min_image_size=63,
     ),
@@ -236,6 +247,7 @@ FAMILIES: tuple[Family, ...] = (
         source="Iandola et al. 2016",
         nets={"squeezenet1_0": ("SqueezeNet 1.0", 1.2)},
         first_conv="features.0",
+        last_layer="classifier.1",
         stem_init="fan_in_uniform",
         min_image_size=21,
     ),
@@ -243,6 +255,7 @@ FAMILIES: tuple[Family, ...] = (
         source="Iandola et al. 2016",
         nets={"squeezenet1_1": ("SqueezeNet 1.1", 1.2)},
         first_conv="features.0",
+        last_layer="classifier.1",
         stem_init="fan_in_uniform",
         min_image_size=17,
     ),

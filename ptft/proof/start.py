@@ -16,7 +16,7 @@ from ptft.models.classifier import Classifier
 from ptft.runtime import derive_seed
 from ptft.transfer.load import transfer
 from ptft.transfer.recipes import TransferConfig
-from ptft.transfer.source import SourceWeights
+from ptft.transfer.sources import read_source
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Start:
             CheckpointError: it cannot be read, or does not say which model or images it is for.
             UsageError: the model cannot take images of that size.
         """
-        weights = SourceWeights.read(path)
+        weights = read_source(path)
         if weights.model is None or weights.format is None:
             raise CheckpointError(
                 f"{path} does not say which model it is of. Scores are for checkpoints that ptft has written: "
@@ -86,7 +86,7 @@ class Start:
         Raises:
             CheckpointError: the file changed meanwhile; TransferError when the weights are not the model's.
         """
-        weights, classifier = SourceWeights.read(self.path), self.random(classes, seed)
+        weights, classifier = read_source(self.path), self.random(classes, seed)
         transfer(
             classifier,
             weights.tensors,

@@ -5,6 +5,32 @@ from typing import Any
 
 from ptft import checkpoint
 from ptft.train.metrics import wilson_interval
+from ptft.transfer.origin import is_name
+from ptft.transfer.sources import read_source
+
+
+def describe_source(origin: Path) -> tuple[dict[str, Any], str]:
+    """What anything that `--from` takes holds: as plain Python, and for a person.
+
+    Raises:
+        PtftError: it cannot be read, or is of no model that is known.
+    """
+    is_torch_file = not is_name(origin) and origin.suffix.lower() != ".safetensors"
+    if is_torch_file and isinstance(checkpoint.read_weights(origin), checkpoint.Checkpoint):
+        described = describe_checkpoint(origin)
+        return described, tell_checkpoint(described)
+    source = read_source(origin)
+    described = {
+        "path": str(origin),
+        "model": source.model.model_dump(mode="json") if source.model else None,
+        "num_parameters": sum(tensor.numel() for name, tensor in source.tensors.items() if not _is_statistic(name)),
+        "in_channels": source.in_channels,
+        "classes": list(source.classes),
+        "found": list(source.said),
+        "tensors": {name: [*tensor.shape] for name, tensor in source.tensors.items()},
+    }
+    first = f"{origin}: foreign weights, {described['num_parameters']:,} parameters"
+    return described, "\n".join([first, *(f"  {sentence}" for sentence in source.said)])
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
@@ -39,6 +65,7 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
         f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}",
         f"  written by  ptft {described['environment']['ptft']}, torch {described['environment']['torch']}",
+        *(f"  began with   {sentence}" for sentence in described["start"]),
         "  lineage, oldest first:",
     ]
     for number, run in enumerate(described["lineage"], start=1):

@@ -19,6 +19,9 @@ RECIPES: dict[str, str] = {
 class TransferConfig(Config):
     """How source weights are taken over and trained."""
 
+    from_: str | None = Field(None, alias="from", min_length=1)
+    """Weights to start from, where the flag `--from` does not say it: a checkpoint or state dict (file), or
+    `torchvision:WEIGHTS`, `timm:NAME`."""
     recipe: RecipeName = "auto"
     """What is trained; `ptft list recipes`."""
     min_loaded: float = Field(0.95, ge=0, le=1)

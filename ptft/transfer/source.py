@@ -1,13 +1,12 @@
 """What finetuning starts from: weights, and all that is known about them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from ptft.checkpoint import Ancestor, Checkpoint, read_weights
+from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.task import Format
 from ptft.errors import CheckpointError
 from ptft.models import Model
@@ -18,11 +17,14 @@ class SourceWeights:
     """Weights of a source task.
 
     Attributes:
-        tensors: by the source's names.
+        tensors: `backbone.*` and `head.*`, perhaps wrapped, and whatever else the source holds.
         classes: names of the head's rows; empty when not known.
         format: the images it was trained on; None when not known.
         model: its architecture; None when not known.
-        lineage: the runs behind it, oldest first.
+        lineage: the runs behind it, oldest first; empty for foreign weights.
+        in_channels: that its first convolution takes; None when not known.
+        said: what was found and what is assumed, a sentence each; empty for a ptft checkpoint.
+        network: the source's own network, images (B, C, H, W) to features (B, D), where its library gave it.
     """
 
     tensors: Mapping[str, Tensor]
@@ -30,25 +32,23 @@ class SourceWeights:
     format: Format | None
     model: Model | None
     lineage: tuple[Ancestor, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> "SourceWeights":
-        """Reads a ptft checkpoint, or a bare state dict of which nothing else is known.
-
-        Raises:
-            CheckpointError: neither, or damaged.
-        """
-        found = read_weights(path)
-        if not isinstance(found, Checkpoint):
-            return cls(found, (), None, None, ())
-        *ancestors, own = found.metadata.lineage
-        lineage = (*ancestors, own.model_copy(update={"digest": found.digest}))
-        return cls(found.weights(), found.metadata.classes, format_of(found), model_of(found), lineage)
+    in_channels: int | None = None
+    said: tuple[str, ...] = ()
+    network: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "SourceWeights":
         """What a run that goes on knew of its source, from the run's own checkpoint."""
-        return cls({}, (), format_of(saved), model_of(saved), saved.metadata.lineage[:-1])
+        return cls({}, (), format_of(saved), model_of(saved), saved.metadata.lineage[:-1], saved.metadata.in_channels)
+
+    @classmethod
+    def of_checkpoint(cls, found: Checkpoint) -> "SourceWeights":
+        """A ptft checkpoint as a source."""
+        *ancestors, own = found.metadata.lineage
+        lineage = (*ancestors, own.model_copy(update={"digest": found.digest}))
+        metadata = found.metadata
+        known = format_of(found), model_of(found), lineage, metadata.in_channels
+        return cls(found.weights(), metadata.classes, *known)
 
 
 def format_of(found: Checkpoint) -> Format:

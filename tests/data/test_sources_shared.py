@@ -44,6 +44,8 @@ class TestRegistry:
             "test": 0.2,
             "split_seed": 0,
             "image_size": None,
+            "mean": None,
+            "std": None,
             "on_bad_image": "error",
             "max_bad_images": 100,
             "max_pixels": 100_000_000,

@@ -1,9 +1,9 @@
 """The keys that every data source shares: which classes, what is held out, how images are decoded."""
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
 from ptft.config.base import Config, Names
 from ptft.data.records import Part, Source
@@ -28,6 +28,12 @@ def _without_nul(path: str) -> str:
 
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 """A path as the user typed it; relative paths start at the working directory, `~` is the home folder."""
+
+
+Statistics = Annotated[
+    tuple[Annotated[float, Strict(False), Field(ge=0)], ...], Strict(False), Field(min_length=1, examples=[[0.5]])
+]
+"""A number for each channel."""
 
 
 class DataConfig(Config):
@@ -58,6 +64,13 @@ class DataConfig(Config):
     """Height and width in pixels that every image is brought to; default: the checkpoint's in finetune,
     otherwise the images' own when they agree."""
 
+    mean: Statistics | None = None
+    """Mean of each channel, of pixels in [0, 1], that images are normalised by; default: the source's in finetune,
+    otherwise measured. Only together with `std`."""
+
+    std: Statistics | None = None
+    """Standard deviation of each channel, as `mean`."""
+
     on_bad_image: Literal["error", "skip"] = "error"
     """What an image that cannot be decoded does: end the run with an error, or be left out and counted."""
 
@@ -77,6 +90,14 @@ class DataConfig(Config):
         if len(classes) < 2:
             raise ValueError("a classifier needs at least 2 classes")
         return classes
+
+    @model_validator(mode="after")
+    def _whole_statistics(self) -> Self:
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise ValueError("mean and std go together: give both, with a number for each channel.")
+        if 0 in (self.std or ()):
+            raise ValueError("std is divided by: it must be more than 0.")
+        return self
 
     @abstractmethod
     def open(self) -> Source:
