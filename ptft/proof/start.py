@@ -48,7 +48,7 @@ class Start:
         weights = read_source(path)
         if weights.model is None or weights.format is None:
             raise CheckpointError(
-                f"{path} does not say which model it is of. Scores are for checkpoints that ptft has written: "
+                f"{path} does not say which model it is of, or which images it was trained on. Scores are for checkpoints that ptft has written: "
                 "finetune --from this file, with a config that has `model:`, writes one."
             )
         format_ = replace(weights.format, image_size=image_size or weights.format.image_size)

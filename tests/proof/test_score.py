@@ -190,7 +190,7 @@ def test_unreadable_images_are_named_once_and_left_out(ptft: Ptft, sources: dict
         ("folder", "photos", 4, "is a folder. Name a file in it"),
         ("damaged", "photos", 4, "is damaged"),
         ("bare", "photos", 4, "does not say which model it is of"),
-        ("nan", "photos", 4, "its features of these images are not finite"),
+        ("nan", "photos", 4, "the source's values are not finite"),
         ("", "nowhere", 3, "nowhere"),
         ("", "photos/red/000.jpg", 3, "photos/red/000.jpg"),
         ("", "nowhere.csv", 3, "nowhere.csv"),
