@@ -199,6 +199,6 @@ def test_a_process_with_little_memory_finishes_its_run(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert (
-        "out of memory at step 1: micro-batches of 64 images instead of 128 from now on, still 128 a step (DefaultCPUAll"
+        "out of memory at step 1: micro-batches of 64 images instead of 128 from now on, still 128 a step (DefaultCPU"
         in done.stderr
     )
