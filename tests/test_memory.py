@@ -192,13 +192,13 @@ main()
 def test_a_process_with_little_memory_finishes_its_run(tmp_path: Path) -> None:
     """A real limit while it trains: the activations of a whole batch are more than it leaves."""
     make_images(tmp_path / "photos", COLOURS, 64, size=64)
-    config = write_config(tmp_path / "run.yaml", model={"width": 32}, train={"steps": 1, "batch_size": 64})
+    config = write_config(tmp_path / "run.yaml", model={"width": 32}, train={"steps": 1, "batch_size": 128})
     # One arena, and every large block a mapping of its own: what is freed goes back to the system.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-c", LIMITED, "70", "pretrain", str(config), "--out", "limited"]
+    command = [sys.executable, "-c", LIMITED, "150", "pretrain", str(config), "--out", "limited"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert (
-        "out of memory at step 1: micro-batches of 32 images instead of 64 from now on, still 64 a step (DefaultCPUAll"
+        "out of memory at step 1: micro-batches of 64 images instead of 128 from now on, still 128 a step (DefaultCPU"
         in done.stderr
     )

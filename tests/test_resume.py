@@ -167,7 +167,7 @@ def send(module, arguments):
         os.kill(os.getpid(), signal.SIGTERM)
 nn.modules.module.register_module_forward_pre_hook(send)
 if wanted == "saving":
-    sys.addaudithook(lambda event, _: event == "os.rename" and os.kill(os.getpid(), signal.SIGTERM))
+    sys.addaudithook(lambda event, paths: event == "os.rename" and str(paths[1]).endswith(".pt") and send_once())
 if wanted == "reading":
     sys.addaudithook(lambda event, path: event == "open" and str(path[0]).endswith(".jpg") and send_once())
 def send_once(sent=[]):
