@@ -178,12 +178,20 @@ def predict(
 
 
 @app.command()
-def inspect(checkpoint: CheckpointArgument, as_json: JsonOption = False) -> None:
+def inspect(
+    checkpoint: CheckpointArgument,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every part, and say what was checked.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Tell what a checkpoint holds and where it came from."""
-    from ptft.report.ancestry import describe_checkpoint, tell_checkpoint
+    from ptft.report import ancestry
 
-    described = describe_checkpoint(checkpoint)
-    _print(json.dumps(described) if as_json else tell_checkpoint(described))
+    if verify:
+        verified = ancestry.verify_checkpoint(checkpoint)
+        _print(json.dumps(verified) if as_json else ancestry.tell_verified(verified))
+        return
+    described = ancestry.describe_checkpoint(checkpoint)
+    _print(json.dumps(described) if as_json else ancestry.tell_checkpoint(described))
 
 
 @app.command()
@@ -306,9 +314,12 @@ def main() -> NoReturn:
 
 
 def _complain(error: PtftError) -> None:
+    from ptft.data.sources.listing import printable
+
     text = str(error)
     prefix = "" if isinstance(error, ConfigError) else "ptft: "
-    typer.echo(prefix + text.encode("utf-8", "backslashreplace").decode(), err=True)
+    # A message may quote names from a stranger's file: no control character of theirs reaches the terminal.
+    typer.echo("\n".join(map(printable, (prefix + text).split("\n"))), err=True)
 
 
 def _print(text: str) -> None:

@@ -14,6 +14,7 @@ from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, Part
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.models.classifier import Classifier
+from ptft.origin import Origin
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console
 from ptft.report.evidence import describe_calibration, gather_evidence, judged
@@ -43,7 +44,7 @@ def pretrain(config: PretrainConfig, session: Session) -> Summary:
     Raises:
         PtftError: any of `ptft.errors`.
     """
-    saved = newest_checkpoint(session.folder, session.console)
+    saved = newest_checkpoint(session.folder, Origin.of(config), session.console)
     prepared = prepare_pretrain(config, session.console, saved, session.stop.check)
     return _train(prepared, session, saved)
 
@@ -59,7 +60,7 @@ def finetune(config: FinetuneConfig, source: Path, session: Session) -> Summary:
     Raises:
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
-    saved = newest_checkpoint(session.folder, session.console)
+    saved = newest_checkpoint(session.folder, Origin.of(config, source), session.console)
     prepared = prepare_finetune(config, source, session.console, saved, session.stop.check)
     return _train(prepared, session, saved)
 
@@ -240,19 +241,26 @@ def _write_page(prepared: Prepared, session: Session, predictions: Mapping[Part,
         session.console.say(f"ptft: {folder.report} could not be made: {error!r}")
 
 
-def newest_checkpoint(folder: RunFolder, console: Console) -> Checkpoint | None:
+def newest_checkpoint(folder: RunFolder, origin: Origin, console: Console) -> Checkpoint | None:
     """The newest intact checkpoint of a run; None where nothing was saved yet.
 
+    Args:
+        folder: of the run.
+        origin: of the run; an intact checkpoint of another run counts as damaged.
+        console: told which checkpoints cannot be used.
+
     Raises:
-        CheckpointError: checkpoints are there, and none is intact.
+        CheckpointError: checkpoints are there, and none can be used.
     """
     failures = []
     for path in folder.saved_paths():
         try:
-            return checkpoint.read(path)
+            found = checkpoint.read(path)
+            origin.check(found)
+            return found
         except CheckpointError as error:
             failures.append(str(error))
             console.say(f"{error} Trying the one before.")
     if failures:
-        raise CheckpointError(f"no intact checkpoint in {folder.checkpoints}. {failures[-1]}")
+        raise CheckpointError(f"no intact checkpoint of this run in {folder.checkpoints}. {failures[-1]}")
     return None

@@ -17,9 +17,9 @@ from ptft.config.syntax import explain
 from ptft.config.wording import KeyPath, dotted, printable
 from ptft.errors import ConfigError, Fault
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17
 MAX_DEPTH = 20
-MAX_NODES = 100_000
+MAX_NODES = 5_000
 MAX_FAULTS = 50
 
 
@@ -71,7 +71,7 @@ def read(path: Path) -> Document:
         reason = error.strerror if isinstance(error, OSError) else None
         raise _whole(source, f"cannot be read: {reason or error}.") from None
     if len(content) > MAX_BYTES:
-        raise _whole(source, f"larger than {MAX_BYTES >> 20} MiB. A config holds settings, not data.")
+        raise _whole(source, f"larger than {MAX_BYTES >> 10} KiB. A config holds settings, not data.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,0 +1,70 @@
+"""What makes a run the run it is, so that a checkpoint of another one in its folder is noticed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ptft.checkpoint import Checkpoint, read_weights
+from ptft.errors import CheckpointError
+from ptft.settings import RunConfig
+
+# Not among them: sections that may change when a run goes on, and where the images lie.
+_SECTIONS = ("seed", "data", "augment", "model", "objective", "optim", "transfer")
+_PLACES = ("data.root", "data.path")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run began.
+
+    Two runs of one origin on one data set are the same run: all randomness comes from the seed.
+
+    Attributes:
+        command: `pretrain` or `finetune`.
+        config: keys and values of the resolved config that a run keeps to its end.
+        parent: digest of the checkpoint that a finetuning starts from; None when not known.
+    """
+
+    command: Literal["pretrain", "finetune"]
+    config: Mapping[str, Any]
+    parent: str | None = None
+
+    @classmethod
+    def of(cls, config: RunConfig, source: Path | None = None) -> Self:
+        """The origin of the run of `config`, a finetuning from `source` where that is given."""
+        kept = _kept(config.model_dump(mode="json"))
+        return cls("finetune" if source else "pretrain", kept, _digest(source) if source else None)
+
+    def check(self, found: Checkpoint) -> None:
+        """Raises CheckpointError when a checkpoint was not written by this run."""
+        metadata = found.metadata
+        other = f"{found.path} is a checkpoint of another run"
+        if metadata.command != self.command:
+            raise CheckpointError(f"{other}: of a {metadata.command}.")
+        theirs = _kept(metadata.config)
+        for key in sorted(self.config.keys() | theirs.keys()):
+            if self.config.get(key) != theirs.get(key):
+                raise CheckpointError(f"{other}: {key} is {theirs.get(key)!r} there and {self.config.get(key)!r} here.")
+        ancestors = metadata.lineage[:-1]
+        if self.parent and (ancestors[-1].digest if ancestors else None) != self.parent:
+            raise CheckpointError(f"{other}: it started from another checkpoint.")
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name in _SECTIONS:
+        section = config.get(name)
+        kept |= (
+            {f"{name}.{key}": value for key, value in section.items()} if isinstance(section, dict) else {name: section}
+        )
+    return {key: value for key, value in kept.items() if key not in _PLACES and value is not None}
+
+
+def _digest(source: Path) -> str | None:
+    """Of a ptft checkpoint; None for weights without one, or a file that is gone since the run began."""
+    try:
+        found = read_weights(source)
+    except CheckpointError:
+        return None
+    return found.digest if isinstance(found, Checkpoint) else None
