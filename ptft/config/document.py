@@ -6,6 +6,7 @@ numbers that are not finite, and anything larger than a config can reasonably be
 the length of all scalars together is bounded by the size of the file.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -189,6 +190,8 @@ class _Reader:
         if not isinstance(event, yaml.ScalarEvent):
             self._stop(_line(event), path, "a key must be text, not a list, a section or an alias.")
         self._refuse_features(event, (*path, event.value))
+        if not _is_text(event.value):
+            self._stop(_line(event), path, "an escape that names half a character.")
         if event.value == "<<" and not event.style:
             self._fault(_line(event), path, "merges (<<) are not supported. Write the keys out.")
         return str(event.value)
@@ -203,6 +206,9 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
         if event.style:
+            # `\\ud800` names half a character; nothing could be written with it. Undecodable bytes of paths can.
+            if not _is_text(event.value):
+                self._fault(_line(event), path, "an escape that names half a character.")
             return event.value
         try:
             return resolve(event.value)
@@ -228,6 +234,14 @@ class _Reader:
 
     def _stop(self, line: int, path: KeyPath, message: str) -> NoReturn:
         raise ConfigError(self.source, [*self.faults, Fault(line, dotted(path), message)])
+
+
+def _is_text(value: str) -> bool:
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(event: yaml.Event) -> int:
