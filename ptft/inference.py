@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import HELD_OUT, Part, Record, Source
-from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
+from ptft.data.sources import Csv, Data, DataConfig, Folder, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
@@ -148,9 +148,12 @@ def _own_data(found: Checkpoint) -> tuple[Data, int]:
     config = found.metadata.config
     try:
         own: Data = TypeAdapter(Data).validate_python(config.get("data"))
-        return own, TypeAdapter(int).validate_python(config.get("seed"), strict=True)
+        seed = TypeAdapter(int).validate_python(config.get("seed"), strict=True)
     except ValidationError as error:
         raise CheckpointError(f"{found.path} does not say which data it is of. Give --data.") from error
+    if isinstance(own, Torchvision):
+        own = own.model_copy(update={"download": False})  # nothing goes online because a checkpoint says so
+    return own, seed
 
 
 def _part_of(source: Source) -> str:

@@ -1,26 +1,14 @@
 """The strict frozen model that every component's config derives from."""
 
-import os
 from pathlib import Path
 from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict
+from pydantic import BaseModel, ConfigDict, Strict
 
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A YAML list of strings, kept as a tuple (a strict tuple would refuse the list that YAML gives)."""
 
-
-def _possible(path: Path) -> Path:
-    try:
-        possible = b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        possible = False
-    if not possible:
-        raise ValueError("holds a character that no path can have")
-    return path
-
-
-PathText = Annotated[Path, Strict(False), AfterValidator(_possible)]
+PathText = Annotated[Path, Strict(False)]
 """A file or folder, written as text (a strict Path would refuse the text)."""
 
 

@@ -169,9 +169,9 @@ def test_first_of_two_equal_keys_is_kept() -> None:
     ],
 )
 def test_bomb_is_refused_at_once(text: str, message: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     faults = faults_of(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert message in [fault.message for fault in faults]
     assert len(faults) <= MAX_FAULTS
 

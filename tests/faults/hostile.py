@@ -436,7 +436,7 @@ def images() -> dict[str, bytes]:
         "ppm with a number of a megabyte": b"P6 " + b"9" * (1 << 20) + b" 9 255\n",
         "ppm that ends early": b"P6 100 100 255\nabc",
         "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n(x) run\n",
-        "eps in a tiff frame": b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, 50) + bytes(20) + b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        "eps in a dos header": b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, 50) + bytes(20) + b"%!PS-Adobe-3.0 EPSF",
         "pdf": b"%PDF-1.4\n1 0 obj<</OpenAction<</S/JavaScript>>>>endobj",
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="file:///etc/passwd"/></svg>',
         "svg with entities": b'<!DOCTYPE s [<!ENTITY a "aaaa">]><svg>&a;</svg>',
