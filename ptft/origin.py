@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ptft.checkpoint import Checkpoint, read_weights
+from ptft.drift import MAY_CHANGE, flat
 from ptft.errors import CheckpointError
 from ptft.settings import RunConfig
-
-# Not among them: sections that may change when a run goes on, and where the images lie.
-_SECTIONS = ("seed", "data", "augment", "model", "objective", "optim", "transfer")
-_PLACES = ("data.root", "data.path")
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,7 @@ class Origin:
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name in _SECTIONS:
-        section = config.get(name)
-        kept |= (
-            {f"{name}.{key}": value for key, value in section.items()} if isinstance(section, dict) else {name: section}
-        )
-    return {key: value for key, value in kept.items() if key not in _PLACES and value is not None}
+    return {key: value for key, value in flat(config).items() if key not in MAY_CHANGE and value is not None}
 
 
 def _digest(source: Path) -> str | None:

@@ -223,7 +223,7 @@ class TestSwapped:
         shutil.copytree(started, tmp_path, dirs_exist_ok=True)
         write_config(tmp_path / "other.yaml", seed=1, train={"steps": 2})
         other = ptft("pretrain", "other.yaml", "--out", "other").path
-        quickly = ("--data", "photos", "--set", "train.steps=2", "--set", "train.batch_size=8")
+        quickly = ("--data", "photos", "--set", "train={steps: 2, batch_size: 8, precision: fp32}")
         command = ("finetune", "--from", "run/checkpoints/step-000000002.pt", *quickly, "--out", "tuned")
         assert ptft(*command).code == 0
         stranger = ptft("finetune", "--from", other, *quickly, "--out", "stranger").path
