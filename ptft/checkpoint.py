@@ -11,25 +11,27 @@ Layout of the file, a plain dict read with `weights_only=True`:
               optimizer.*         optimizer state, `optimizer.<parameter>.<key>`
     digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
 
-torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read.
+torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read, and
+before that the claims of the file, see `ptft.outline`.
 """
 
 import argparse
 import hashlib
 import json
-import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from ptft.config.base import Config, Names
+from ptft.data.images import MAX_IMAGE_SIZE
 from ptft.errors import CheckpointError
+from ptft.outline import ClaimError, check_claims
 from ptft.storage import write_durably
 
 VERSION = 1
@@ -72,14 +74,14 @@ class Metadata(Config):
     num_steps: int
     config: dict[str, Any]
     """The resolved config."""
-    classes: Names
+    classes: Names = Field(min_length=1)
     """In the order of the head's rows."""
-    image_size: int
-    in_channels: int
+    image_size: int = Field(ge=1, le=MAX_IMAGE_SIZE)
+    in_channels: int = Field(ge=1, le=64)
     mean: tuple[float, ...]
     """Per channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
-    lineage: tuple[Ancestor, ...]
+    lineage: tuple[Ancestor, ...] = Field(min_length=1)
     """Oldest first; the last one is the run that wrote this checkpoint."""
     transfer: tuple[dict[str, str], ...] = ()
     """One entry a tensor, from the report of the transfer this run began with."""
@@ -88,6 +90,12 @@ class Metadata(Config):
     progress: dict[str, Any] = Field(default_factory=dict)
     """What the loop needs to go on: best score, running means, elapsed time."""
     environment: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of_each_channel(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.in_channels:
+            raise ValueError("mean and std need a number for each channel")
+        return self
 
 
 @dataclass(frozen=True)
@@ -145,12 +153,21 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: missing, not readable, not a ptft checkpoint, of a newer version, or damaged.
     """
     content = _load(path)
-    if not isinstance(content, dict) or content.get("format") != "ptft":
+    if not _is_ours(content):
         raise CheckpointError(f"{path} is not a ptft checkpoint. Bare weights can only be given to finetune --from.")
-    if content.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path} has checkpoint format {content.get('version')}; this ptft reads {VERSION}. Update ptft."
-        )
+    return _verified(path, content)
+
+
+def _is_ours(content: object) -> bool:
+    format_ = content.get("format") if isinstance(content, dict) else None
+    return isinstance(format_, str) and format_ == "ptft"
+
+
+def _verified(path: Path, content: dict[str, Any]) -> Checkpoint:
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        shown = version if type(version) is int else "unknown"
+        raise CheckpointError(f"{path} has checkpoint format {shown}; this ptft reads {VERSION}. Update ptft.")
     if not _is_intact(content):
         raise CheckpointError(
             f"{path} is damaged: its content does not match its digest. Use another copy or an older checkpoint."
@@ -158,9 +175,9 @@ def read(path: Path) -> Checkpoint:
     try:
         metadata = Metadata.model_validate_json(content["metadata"])
     except ValidationError as error:
-        raise CheckpointError(
-            f"{path} holds metadata that this ptft cannot read: {error.errors()[0]['msg']}"
-        ) from error
+        found = error.errors()[0]
+        place = ".".join(map(str, found["loc"]))
+        raise CheckpointError(f"{path} holds metadata that this ptft cannot read: {place}: {found['msg']}.") from error
     return Checkpoint(path, content["digest"], metadata, content["tensors"])
 
 
@@ -171,8 +188,8 @@ def read_weights(path: Path) -> Checkpoint | dict[str, Any]:
         CheckpointError: missing, damaged, or no dict of names.
     """
     content = _load(path)
-    if isinstance(content, dict) and content.get("format") == "ptft":
-        return read(path)
+    if _is_ours(content):
+        return _verified(path, content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} is neither a ptft checkpoint nor a state dict (a dict of names to tensors).")
     return dict(content)
@@ -185,45 +202,49 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path}: no such checkpoint file ({error.strerror}).") from error
     if stat.S_ISDIR(mode):
         raise CheckpointError(f"{path} is a folder. Name a file in it, for example {path}/checkpoints/best.pt.")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path} is not a regular file. Copy the checkpoint to a file first.")
     try:
-        # argparse.Namespace holds values and runs nothing: timm, DINO and MAE save their arguments in one.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            check_claims(file)
+            # argparse.Namespace holds values and runs nothing: timm, DINO and MAE save their arguments in one.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except ClaimError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: no permission to read it.") from error
     except Exception as error:
-        if refused := re.search(r"GLOBAL ([\w.]+) was not an allowed", str(error)):
-            raise CheckpointError(_objects_inside(path, refused[1])) from error
         # The unpickler meets arbitrary bytes here, and raises whatever they lead it to.
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint: not a file of tensors and plain values ({type(error).__name__})."
         ) from error
 
 
-def _objects_inside(path: Path, name: str) -> str:
-    return (
-        f"{path} holds a Python object ({name}) beside tensors and plain values. Reading it could run code, so ptft "
-        "does not. If you trust the file, write its weights alone into another with: "
-        f"python -c \"import torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
-        "torch.save(c['state_dict'] if isinstance(c, dict) else c.state_dict(), 'weights.pt')\" "
-        "('state_dict' is what most tools call them; others say 'model')."
-    )
-
-
 def _are_tensors(content: object) -> bool:
     return (
         isinstance(content, Mapping)
         and len(content) > 0
-        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+        and all(isinstance(name, str) and _is_plain(tensor) for name, tensor in content.items())
+    )
+
+
+def _is_plain(tensor: object) -> bool:
+    """Whether it is numbers in memory: not sparse, quantized, meta, nested, nor a subclass with a life of its own."""
+    return (
+        isinstance(tensor, Tensor)
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_nested or tensor.is_conj() or tensor.is_neg())
     )
 
 
 def _is_intact(content: dict[str, Any]) -> bool:
-    text, tensors = content.get("metadata"), content.get("tensors")
-    if not isinstance(text, str) or not _are_tensors(tensors):
+    text, tensors, digest = content.get("metadata"), content.get("tensors"), content.get("digest")
+    if not isinstance(text, str) or not isinstance(digest, str) or not _are_tensors(tensors):
         return False
-    try:
-        return content.get("digest") == _digest(text, content["tensors"])
-    except (RuntimeError, TypeError, NotImplementedError):
-        return False  # a kind of tensor (sparse, quantized, meta) that ptft never writes
+    return digest == _digest(text, content["tensors"])
 
 
 def _digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:

@@ -192,12 +192,17 @@ def predict(
 @app.command()
 def inspect(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or whatever --from takes.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check every part, and say what was checked.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a checkpoint holds and where it came from."""
-    from ptft.report.ancestry import describe_source
+    from ptft.report import ancestry
 
-    described, told = describe_source(checkpoint)
+    if verify:
+        verified = ancestry.verify_checkpoint(checkpoint)
+        _print(json.dumps(verified) if as_json else ancestry.tell_verified(verified))
+        return
+    described, told = ancestry.describe_source(checkpoint)
     _print(json.dumps(described) if as_json else told)
 
 
@@ -320,9 +325,12 @@ def main() -> NoReturn:
 
 
 def _complain(error: PtftError) -> None:
+    from ptft.data.sources.listing import printable
+
     text = str(error)
     prefix = "" if isinstance(error, ConfigError) else "ptft: "
-    typer.echo(prefix + text.encode("utf-8", "backslashreplace").decode(), err=True)
+    # A message may quote names from a stranger's file: no control character of theirs reaches the terminal.
+    typer.echo("\n".join(map(printable, (prefix + text).split("\n"))), err=True)
 
 
 def _print(text: str) -> None:

@@ -87,7 +87,7 @@ def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift,
     Raises:
         UsageError: a change is allowed by itself and contradicts the rest of the run's config.
     """
-    before, now = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    before, now = flat(stored.model_dump(mode="json")), flat(given.model_dump(mode="json"))
     changed = {key: now.get(key) for key in (before | now) if _differs(key, before, now)}
     drift = ConfigDrift(
         refused=tuple(f"{key}: {_step(key, before, now)}" for key in changed if key not in MAY_CHANGE),
@@ -106,7 +106,7 @@ def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift,
         raise UsageError(f"with the run's other keys: {error.errors()[0]['msg']}") from error
 
 
-def _flat(sections: Mapping[str, Any]) -> dict[str, Any]:
+def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
     """`section.key` of every key; durations stay whole."""
     flat: dict[str, Any] = {}
     for section, value in sections.items():

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import HELD_OUT, Part, Record, Source
-from ptft.data.sources import Csv, Data, DataConfig, Folder, open_parts
+from ptft.data.sources import Csv, Data, DataConfig, Folder, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
@@ -132,9 +132,9 @@ def _own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Da
     Raises:
         DataError: they are not there, or are not the same any more.
     """
-    own: Data = TypeAdapter(Data).validate_python(found.metadata.config["data"])
+    own, seed = _own_data(found)
     source = own.open()
-    _, parts = split(source, own, seed=found.metadata.config["seed"])
+    _, parts = split(source, own, seed=seed)
     if listing_of(parts) != found.metadata.lineage[-1].data.listing:
         raise DataError(
             f"{source.origin} has other images than when the checkpoint was trained, so that its test images may "
@@ -143,15 +143,28 @@ def _own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Da
     return parts, own, source.origin
 
 
+def _own_data(found: Checkpoint) -> tuple[Data, int]:
+    """The data section and the seed of the run that wrote a checkpoint."""
+    config = found.metadata.config
+    try:
+        own: Data = TypeAdapter(Data).validate_python(config.get("data"))
+        seed = TypeAdapter(int).validate_python(config.get("seed"), strict=True)
+    except ValidationError as error:
+        raise CheckpointError(f"{found.path} does not say which data it is of. Give --data.") from error
+    if isinstance(own, Torchvision):
+        own = own.model_copy(update={"download": False})  # nothing goes online because a checkpoint says so
+    return own, seed
+
+
 def _part_of(source: Source) -> str:
     folders = {record.name.split("/")[0] for record in source.records}
     return f", its {folders.pop()} part" if len(folders) == 1 and folders <= PART_NAMES.keys() else ""
 
 
 def _is_own(found: Checkpoint, data: Path) -> bool:
-    own = found.metadata.config["data"]
-    place = own.get("root") if own["name"] == "folder" else own.get("path")
-    return place is not None and Path(place).expanduser().resolve() == data.resolve()
+    own = found.metadata.config.get("data")
+    place = (own.get("root") or own.get("path")) if isinstance(own, dict) else None
+    return isinstance(place, str) and Path(place).expanduser().resolve() == data.resolve()
 
 
 def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:
@@ -210,7 +223,7 @@ def _records(paths: Sequence[Path]) -> list[Record]:
 def _csv_writer(stream: TextIO) -> Any:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["path", "label", "probability"])
-    return lambda name, ranked: writer.writerow([name, ranked[0][0], f"{ranked[0][1]:.6f}"])
+    return lambda name, ranked: writer.writerow([name, printable(ranked[0][0]), f"{ranked[0][1]:.6f}"])
 
 
 def _jsonl_writer(stream: TextIO) -> Any:

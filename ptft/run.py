@@ -12,6 +12,7 @@ from ptft.config.durations import Duration
 from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, Part
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
+from ptft.identity import Identity
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console
@@ -43,7 +44,7 @@ def pretrain(config: PretrainConfig, session: Session) -> Summary:
     Raises:
         PtftError: any of `ptft.errors`.
     """
-    saved = newest_checkpoint(session.folder, session.console)
+    saved = newest_checkpoint(session.folder, Identity.of(config), session.console)
     prepared = prepare_pretrain(config, session.console, saved, session.stop.check)
     return _train(prepared, session, saved)
 
@@ -59,7 +60,7 @@ def finetune(config: FinetuneConfig, source: Origin, session: Session) -> Summar
     Raises:
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
-    saved = newest_checkpoint(session.folder, session.console)
+    saved = newest_checkpoint(session.folder, Identity.of(config, source), session.console)
     prepared = prepare_finetune(config, source, session.console, saved, session.stop.check)
     return _train(prepared, session, saved)
 
@@ -241,19 +242,26 @@ def _write_page(prepared: Prepared, session: Session, predictions: Mapping[Part,
         session.console.say(f"ptft: {folder.report} could not be made: {error!r}")
 
 
-def newest_checkpoint(folder: RunFolder, console: Console) -> Checkpoint | None:
+def newest_checkpoint(folder: RunFolder, identity: Identity, console: Console) -> Checkpoint | None:
     """The newest intact checkpoint of a run; None where nothing was saved yet.
 
+    Args:
+        folder: of the run.
+        identity: of the run; an intact checkpoint of another run counts as damaged.
+        console: told which checkpoints cannot be used.
+
     Raises:
-        CheckpointError: checkpoints are there, and none is intact.
+        CheckpointError: checkpoints are there, and none can be used.
     """
     failures = []
     for path in folder.saved_paths():
         try:
-            return checkpoint.read(path)
+            found = checkpoint.read(path)
+            identity.check(found)
+            return found
         except CheckpointError as error:
             failures.append(str(error))
             console.say(f"{error} Trying the one before.")
     if failures:
-        raise CheckpointError(f"no intact checkpoint in {folder.checkpoints}. {failures[-1]}")
+        raise CheckpointError(f"no intact checkpoint of this run in {folder.checkpoints}. {failures[-1]}")
     return None

@@ -10,6 +10,7 @@ from ptft.augment import Augment, Standard
 from ptft.config.base import Config
 from ptft.config.durations import Duration
 from ptft.data.sources import Data
+from ptft.data.sources.base import PathText
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
 from ptft.train.optim import Optim, Sgd
@@ -90,7 +91,7 @@ class RunConfig(Config):
     """All randomness of the run follows from it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU when there is one."""
-    out: str | None = None
+    out: PathText | None = None
     """The run folder. Default: `runs/` and the name of the config."""
     data: Data
     augment: Augment = Standard(name="standard")

@@ -98,6 +98,14 @@ def test_without_the_digest_flipped_bits_would_be_read(path: Path) -> None:
     damaged[position] ^= 1
     path.write_bytes(damaged)
     assert not torch.equal(torch.load(path, weights_only=True)["tensors"]["backbone.a"], good)
+    with pytest.raises(CheckpointError, match="checksum"):
+        checkpoint.read(path)
+
+
+def test_other_numbers_under_right_checksums_are_seen_by_the_digest(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    content["tensors"]["backbone.a"][0, 0] += 1
+    torch.save(content, path)
     with pytest.raises(CheckpointError, match="does not match its digest"):
         checkpoint.read(path)
 

@@ -6,6 +6,7 @@ numbers that are not finite, and anything larger than a config can reasonably be
 the length of all scalars together is bounded by the size of the file.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,9 +18,9 @@ from ptft.config.syntax import explain
 from ptft.config.wording import KeyPath, dotted, printable
 from ptft.errors import ConfigError, Fault
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17
 MAX_DEPTH = 20
-MAX_NODES = 100_000
+MAX_NODES = 5_000
 MAX_FAULTS = 50
 
 
@@ -71,7 +72,7 @@ def read(path: Path) -> Document:
         reason = error.strerror if isinstance(error, OSError) else None
         raise _whole(source, f"cannot be read: {reason or error}.") from None
     if len(content) > MAX_BYTES:
-        raise _whole(source, f"larger than {MAX_BYTES >> 20} MiB. A config holds settings, not data.")
+        raise _whole(source, f"larger than {MAX_BYTES >> 10} KiB. A config holds settings, not data.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -189,6 +190,8 @@ class _Reader:
         if not isinstance(event, yaml.ScalarEvent):
             self._stop(_line(event), path, "a key must be text, not a list, a section or an alias.")
         self._refuse_features(event, (*path, event.value))
+        if not _is_text(event.value):
+            self._stop(_line(event), path, "an escape that names half a character.")
         if event.value == "<<" and not event.style:
             self._fault(_line(event), path, "merges (<<) are not supported. Write the keys out.")
         return str(event.value)
@@ -203,6 +206,9 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> Any:
         if event.style:
+            # `\\ud800` names half a character; nothing could be written with it. Undecodable bytes of paths can.
+            if not _is_text(event.value):
+                self._fault(_line(event), path, "an escape that names half a character.")
             return event.value
         try:
             return resolve(event.value)
@@ -228,6 +234,14 @@ class _Reader:
 
     def _stop(self, line: int, path: KeyPath, message: str) -> NoReturn:
         raise ConfigError(self.source, [*self.faults, Fault(line, dotted(path), message)])
+
+
+def _is_text(value: str) -> bool:
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(event: yaml.Event) -> int:

@@ -7,9 +7,10 @@ import errno
 import functools
 import re
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,17 @@ several images."""
 _REDUCING_GAP = 3.0
 """A large image is first reduced cheaply to no less than this multiple of its final size. Pillow documents
 3.0 as practically indistinguishable from resampling at once."""
+
+_LARGE = 1 << 24
+"""Decoded pixels from which images wait for one another: eight threads with an image at the limit each would need
+eight times its memory."""
+
+_ONE_AT_A_TIME = threading.Lock()
+
+_MAX_SCANS = 500
+"""A progressive JPEG refines the whole image with every scan; encoders write about ten."""
+
+_SMALLEST_FILE_LIMIT = 1 << 26
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -73,11 +85,12 @@ def decode(
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, size, channels, max_pixels)
-    with _opened(image) as opened:
+    with _opened(image, max_pixels) as opened:
         _check_pixels(opened.size, max_pixels)
         if size is not None:
             _draft(opened, size)
-        return np.array(_fit(_in_channels(_opaque(_upright(opened)), channels), size))
+        with _ONE_AT_A_TIME if opened.width * opened.height > _LARGE else nullcontext():
+            return np.array(_fit(_in_channels(_opaque(_upright(opened)), channels), size))
 
 
 def describe(path: Path) -> tuple[int, int, str]:
@@ -95,13 +108,15 @@ def describe(path: Path) -> tuple[int, int, str]:
 
 
 @contextmanager
-def _opened(image: Path | Callable[[], Image.Image]) -> Iterator[Image.Image]:
+def _opened(image: Path | Callable[[], Image.Image], max_pixels: int | None = None) -> Iterator[Image.Image]:
     """Opens an image and turns whatever Pillow raises meanwhile into BadImageError."""
     _silence_pillow()
     try:
         if isinstance(image, Path):
-            _check_file(image)
+            _check_file(image, max_pixels)
             with image.open("rb") as file, Image.open(file, formats=_available_formats()) as opened:
+                if "progressive" in opened.info:
+                    _check_scans(image)
                 yield opened
         else:
             with image() as opened:
@@ -131,18 +146,30 @@ def _available_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, max_pixels: int | None) -> None:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise BadImageError("not a regular file")
     if status.st_size == 0:
         raise BadImageError("the file is empty")
+    # 16 bytes a pixel hold four channels of 32 bit, uncompressed. Some decoders read the whole file first.
+    if max_pixels is not None and status.st_size > max(_SMALLEST_FILE_LIMIT, 16 * max_pixels):
+        raise BadImageError(f"a file of {status.st_size:,} bytes, more than data.max_pixels ({max_pixels:,}) can fill")
+
+
+def _check_scans(path: Path) -> None:
+    # In the compressed data of a JPEG the byte 0xff is always followed by 0 or a marker.
+    num_scans = path.read_bytes().count(b"\xff\xda")
+    if num_scans > _MAX_SCANS:
+        raise BadImageError(f"a JPEG of {num_scans:,} scans, which would take very long to decode")
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise BadImageError(f"{width}x{height} pixels are more than max_pixels ({max_pixels})")
+        raise BadImageError(
+            f"{width}x{height} pixels, {width * height:,} in all, are more than data.max_pixels ({max_pixels:,})"
+        )
     if width * height == 0:
         raise BadImageError(f"{width}x{height} pixels: nothing to see")
 

@@ -23,6 +23,8 @@ from ptft.runtime import available_memory_bytes
 # Leaves room for the model, activations and the page cache of everybody else.
 _RESIDENT_SHARE = 0.4
 _NUM_THREADS = 8
+MAX_IMAGE_SIZE = 4096
+"""Largest side in pixels of the images a model is given; more would only be a way to ask for memory."""
 # Records a thread takes at once, and how many such portions are under way: small images cost less than a task switch.
 _PORTION = 64
 _UNDER_WAY = 32
@@ -223,10 +225,13 @@ def _attempt(record: Record, size: int | None, channels: int | None, max_pixels:
     try:
         array = _decode(record, size, channels, max_pixels)
         if isinstance(record.image, Path):
-            return hashlib.blake2b(record.image.read_bytes(), digest_size=16).digest(), array
+            with record.image.open("rb") as file:
+                return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest(), array
         return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest(), array
     except DataError as error:
         return error
+    except OSError as error:  # gone since it was decoded
+        return DataError(f"{record.name}: cannot be read: {(error.strerror or str(error)).lower()}.")
 
 
 def _decode(record: Record, size: int | None, channels: int | None, max_pixels: int) -> np.ndarray:
@@ -249,6 +254,10 @@ def _judge_bad(error: DataError, count: int, config: DataConfig) -> None:
 
 def _check_square(record: Record, array: np.ndarray) -> None:
     height, width = array.shape[:2]
+    if max(height, width) > MAX_IMAGE_SIZE:
+        raise DataError(
+            f"{record.name} is {width}x{height} pixels; a model takes at most {MAX_IMAGE_SIZE}. Set data.image_size."
+        )
     if height != width:
         raise DataError(
             f"{record.name} is {width}x{height} pixels, not square. Set data.image_size, for example "

@@ -48,8 +48,8 @@ class Start:
         weights = read_source(path)
         if weights.model is None or weights.format is None:
             raise CheckpointError(
-                f"{path} does not say which model it is of, or which images it was trained on. Scores are for checkpoints that ptft has written: "
-                "finetune --from this file, with a config that has `model:`, writes one."
+                f"{path} does not say which model it is of, or for which images. finetune --from it, with a config "
+                "that has `model:`, writes a checkpoint that does."
             )
         format_ = replace(weights.format, image_size=image_size or weights.format.image_size)
         smallest = weights.model.min_image_size()

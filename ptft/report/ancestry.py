@@ -1,11 +1,16 @@
 """What a checkpoint holds and where it came from."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from ptft import checkpoint
+from ptft.checkpoint import Checkpoint
+from ptft.data.sources.listing import printable
+from ptft.errors import CheckpointError
 from ptft.train.metrics import wilson_interval
 from ptft.transfer.origin import is_name
+from ptft.transfer.source import model_of, shapes_of
 from ptft.transfer.sources import read_source
 
 
@@ -53,18 +58,57 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     }
 
 
+def verify_checkpoint(path: Path) -> dict[str, Any]:
+    """Checks all that can be checked of a file of weights, and tells what that was.
+
+    Raises:
+        CheckpointError: a check failed.
+    """
+    found = checkpoint.read_weights(path)
+    described: dict[str, Any] = {"path": str(path), "bytes": path.stat().st_size}
+    checks = ["it asks for nothing but tensors and plain values, within its own size"]
+    if zipfile.is_zipfile(path):  # files of torch before 1.6 have no checksums
+        checks.append("checksum of every part")
+    if not isinstance(found, Checkpoint):
+        return described | {"digest": None, "num_tensors": len(found), "checks": checks}
+    if broken := [name for name, tensor in found.tensors.items() if not bool(tensor.isfinite().all())]:
+        raise CheckpointError(f"{path} is intact, but {broken[0]} holds NaN or infinite numbers.")
+    model = model_of(found)
+    if {name: tensor.shape for name, tensor in found.weights().items()} != shapes_of(found, model):
+        raise CheckpointError(f"{path} is intact, but its weights are not those of its model {model.name}.")
+    checks += [
+        "digest over metadata and tensors",
+        f"every weight of {model.name} with its shape",
+        "no NaN, no infinity",
+    ]
+    return described | {"digest": found.digest, "num_tensors": len(found.tensors), "checks": checks}
+
+
+def tell_verified(described: dict[str, Any]) -> str:
+    """The same for a person."""
+    identity = described["digest"] or "none: bare weights, of which a change by intent would not be noticed"
+    return "\n".join(
+        [
+            f"{printable(described['path'])}: intact, {described['bytes']:,} bytes, {described['num_tensors']} tensors",
+            f"  digest   {identity}",
+            *(f"  checked  {check}" for check in described["checks"]),
+        ]
+    )
+
+
 def tell_checkpoint(described: dict[str, Any]) -> str:
     """The same for a person: a few lines, the ancestry last."""
+    environment = described["environment"]
     channels = "grey" if described["in_channels"] == 1 else f"{described['in_channels']} channels"
     lines = [
-        f"{described['path']}: {described['command']} of {described['config']['model']['name']}, "
+        f"{described['path']}: {described['command']} of {described['lineage'][-1]['model']}, "
         f"step {described['step']:,} of {described['num_steps']:,}",
         f"  digest      {described['digest']} (verified)",
         f"  parameters  {described['num_parameters']:,}{', averaged weights (EMA)' if described['has_ema'] else ''}",
         f"  classes     {len(described['classes'])}: {', '.join(described['classes'])}",
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
         f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}",
-        f"  written by  ptft {described['environment']['ptft']}, torch {described['environment']['torch']}",
+        f"  written by  ptft {environment.get('ptft', 'unknown')}, torch {environment.get('torch', 'unknown')}",
         *(f"  began with   {sentence}" for sentence in described["start"]),
         "  lineage, oldest first:",
     ]
@@ -76,7 +120,8 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         )
         if run["digest"]:
             lines.append(f"       checkpoint {run['digest'][:12]}")
-    return "\n".join(lines)
+    # Names come from the file: they must not reach the terminal as control characters.
+    return "\n".join(map(printable, lines))
 
 
 def _score(run: dict[str, Any]) -> str:

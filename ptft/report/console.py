@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+from ptft.data.sources.listing import printable
+
 # A line every 5 seconds at first; later ones further apart, so that a night's log stays short.
 _SECONDS_BETWEEN_LINES = 5.0
 _SHARE_BETWEEN_LINES = 0.02
@@ -174,7 +176,9 @@ def duration(seconds: float) -> str:
 
 
 def write_line(stream: TextIO, text: str) -> None:
-    """Writes and flushes text, escaping what the stream's encoding cannot carry: odd names must not end a run."""
+    """Writes and flushes text, escaping control characters and what the stream's encoding cannot carry: odd names
+    must not end a run or steer a terminal."""
+    text = "\n".join(map(printable, text.split("\n")))
     encoding = getattr(stream, "encoding", None) or "utf-8"
     with suppress(OSError):  # whoever listened is gone; the work goes on
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -61,10 +62,25 @@ def model_of(found: Checkpoint) -> Model:
     """The architecture recorded in a checkpoint.
 
     Raises:
-        CheckpointError: this ptft has no such model.
+        CheckpointError: this ptft has no such model, or it is much larger than the weights beside it: a small file
+            could otherwise ask for any amount of memory.
     """
     try:
         model: Model = TypeAdapter(Model).validate_python(found.metadata.config.get("model"))
     except ValidationError as error:
         raise CheckpointError(f"{found.path} names a model that this ptft does not know. Update ptft.") from error
+    asked = sum(shape.numel() for shape in shapes_of(found, model).values())
+    held = sum(tensor.numel() for tensor in found.weights().values())
+    if asked > 2 * held:
+        raise CheckpointError(
+            f"{found.path}: its weights are not those of its model: {model.name} has {asked:,} numbers, "
+            f"the file holds {held:,}."
+        )
     return model
+
+
+def shapes_of(found: Checkpoint, model: Model) -> dict[str, torch.Size]:
+    """Shape of every weight the model of a checkpoint has, by name; computed without memory for the weights."""
+    with torch.device("meta"):
+        classifier = model.build(len(found.metadata.classes), found.metadata.in_channels)
+    return {name: tensor.shape for name, tensor in classifier.state_dict().items()}

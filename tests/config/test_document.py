@@ -169,9 +169,9 @@ def test_first_of_two_equal_keys_is_kept() -> None:
     ],
 )
 def test_bomb_is_refused_at_once(text: str, message: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     faults = faults_of(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert message in [fault.message for fault in faults]
     assert len(faults) <= MAX_FAULTS
 
@@ -194,7 +194,7 @@ def test_too_many_values_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b"a: 1\nb: \xff\n", "{path}:2: not UTF-8 text. Save the file as UTF-8."),
         ("a: 1\n".encode("utf-16"), "{path}:1: not UTF-8 text. Save the file as UTF-8."),
-        (b"#" * ((1 << 20) + 1), "{path}: larger than 1 MiB. A config holds settings, not data."),
+        (b"#" * ((1 << 17) + 1), "{path}: larger than 128 KiB. A config holds settings, not data."),
         (b"", "{path}:1: the config is empty. `ptft init` writes one to start from."),
     ],
 )

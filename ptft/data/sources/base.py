@@ -1,5 +1,6 @@
 """The keys that every data source shares: which classes, what is held out, how images are decoded."""
 
+import os
 from abc import abstractmethod
 from typing import Annotated, Literal, Self
 
@@ -20,13 +21,17 @@ PART_NAMES: dict[str, Part] = {
 """What folders and csv files call the parts, in lower case."""
 
 
-def _without_nul(path: str) -> str:
+def _possible(path: str) -> str:
     if "\0" in path:
         raise ValueError("a path cannot contain a NUL character")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError("a path cannot contain half a character") from None
     return path
 
 
-PathText = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_possible)]
 """A path as the user typed it; relative paths start at the working directory, `~` is the home folder."""
 
 

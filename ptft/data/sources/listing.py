@@ -101,13 +101,15 @@ def has_images(folder: Path) -> bool:
 def image_files(folder: Path) -> list[str]:
     """Paths of all images below `folder`, relative to it with `/`, sorted.
 
-    Links are followed; a folder that is reached twice is listed once, so loops end. Hidden files, the debris
+    Links are followed; a folder that is reached twice is listed once, and one that `folder` lies in not at all, so
+    loops end. Hidden files, the debris
     of operating systems, and everything that is not a regular file are left out.
 
     Raises:
         DataError: a folder cannot be listed, or links to images lead nowhere.
     """
-    entries = list(_walk(folder, "", set()))
+    around = {(status.st_dev, status.st_ino) for status in map(os.stat, folder.resolve().parents)}
+    entries = list(_walk(folder, "", around))
     if lost := [path for path, entry in entries if not _is_image(entry) and _leads_nowhere(entry)]:
         count = "1 link leads" if len(lost) == 1 else f"{len(lost)} links lead"
         raise DataError(

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
-from ptft.data.sources.listing import existing_folder, file_mode, printable, user_path
+from ptft.data.sources.listing import existing_folder, file_mode, printable, some, user_path
 from ptft.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -22,6 +22,8 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 
 _DELIMITERS = ",;\t"
 _NUM_SHOWN = 5
+_MAX_BYTES = 1 << 28
+_MAX_COLUMNS = 1000
 
 
 class Csv(DataConfig):
@@ -75,10 +77,18 @@ class Csv(DataConfig):
 
 
 def _text(file: Path, name: str) -> str:
+    mode = file_mode(file)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{name}: not a regular file.")
     try:
-        content = file.read_bytes()
-    except OSError as error:
+        with file.open("rb") as opened:
+            content = opened.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a character that no path can hold
+        if not isinstance(error, OSError):
+            raise DataError(f"{name}: cannot be read: no path.") from error
         raise DataError(f"{name}: cannot be read: {(error.strerror or str(error)).lower()}.") from error
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{name}: larger than {_MAX_BYTES >> 20} MiB. A table lists images, it does not hold them.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -100,6 +110,8 @@ class _Table:
         self.header = [name.strip() for name in next(lines, (0, []))[1]]
         if not self.header:
             raise DataError(f"{name}: the file is empty. Its first line must name the columns, for example path,label.")
+        if len(self.header) > _MAX_COLUMNS:
+            raise DataError(f"{name}:1: {len(self.header):,} columns; at most {_MAX_COLUMNS:,} can be read.")
         self.rows = [(line, self._complete(line, row, delimiter)) for line, row in lines]
         if not self.rows:
             raise DataError(f"{name}: a header but no rows; list one image per line.")
@@ -134,7 +146,7 @@ class _Table:
         close = difflib.get_close_matches(wanted.lower(), [name.lower() for name in self.header], n=1)
         guess = next((name for name in self.header if name.lower() in close), self.header[0])
         raise DataError(
-            f"{self.name}:1: no column {wanted}; the columns are {printable(', '.join(self.header))}. "
+            f"{self.name}:1: no column {wanted}; the columns are {some(self.header)}. "
             f"Name yours in the config, for example data.{key}: {printable(guess)}."
         )
 
