@@ -3,12 +3,14 @@
 Layout of the file, a plain dict read with `weights_only=True`:
 
     format    "ptft"
-    version   1
+    version   2 (1 had no `seen.*`; it is still read)
     metadata  JSON text of `Metadata`
     tensors   {name: tensor}; the names' first word tells the part:
               backbone.*  head.*   the weights as trained
               ema.*               the averaged weights (ema.backbone.*, ema.head.*), when EMA is on
               optimizer.*         optimizer state, `optimizer.<parameter>.<key>`
+              seen.*              fingerprints of the training images of this run and its ancestors, uint8 (N, 33):
+                                  `seen.<first 16 digits of the data's fingerprint>`, see `ptft.data.fingerprints`
     digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
 
 torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read.
@@ -30,7 +32,9 @@ from ptft.config.base import Config, Names
 from ptft.errors import CheckpointError
 from ptft.storage import write_durably
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
+_NOT_WEIGHTS = ("ema.", "optimizer.", "seen.")
 
 
 class DataSeen(Config):
@@ -110,7 +114,7 @@ class Checkpoint:
     def weights(self) -> dict[str, Tensor]:
         """The weights to use: the averaged ones when the run kept an average, else those as trained."""
         return self.part("ema") or {
-            name: tensor for name, tensor in self.tensors.items() if not name.startswith(("ema.", "optimizer."))
+            name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOT_WEIGHTS)
         }
 
 
@@ -128,7 +132,7 @@ def write(path: Path, metadata: Metadata, tensors: Mapping[str, Tensor]) -> str:
     # A clone drops the storage behind a view, which torch.save would otherwise write whole.
     kept = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = metadata.model_dump_json()
-    identity = _digest(text, kept)
+    identity = _digest(VERSION, text, kept)
     content = {"format": "ptft", "version": VERSION, "metadata": text, "tensors": kept, "digest": identity}
     write_durably(path, lambda file: torch.save(content, file))
     return identity
@@ -143,9 +147,9 @@ def read(path: Path) -> Checkpoint:
     content = _load(path)
     if not isinstance(content, dict) or content.get("format") != "ptft":
         raise CheckpointError(f"{path} is not a ptft checkpoint. Bare weights can only be given to finetune --from.")
-    if content.get("version") != VERSION:
+    if content.get("version") not in _READABLE:
         raise CheckpointError(
-            f"{path} has checkpoint format {content.get('version')}; this ptft reads {VERSION}. Update ptft."
+            f"{path} has checkpoint format {content.get('version')}; this ptft reads 1 to {VERSION}. Update ptft."
         )
     if not _is_intact(content):
         raise CheckpointError(
@@ -203,14 +207,14 @@ def _is_intact(content: dict[str, Any]) -> bool:
     if not isinstance(text, str) or not _are_tensors(tensors):
         return False
     try:
-        return content.get("digest") == _digest(text, content["tensors"])
+        return content.get("digest") == _digest(content["version"], text, content["tensors"])
     except (RuntimeError, TypeError, NotImplementedError):
         return False  # a kind of tensor (sparse, quantized, meta) that ptft never writes
 
 
-def _digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
+def _digest(version: int, metadata: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the version, the metadata and every tensor's name, dtype, shape and bytes, in name order."""
-    sha = hashlib.sha256(f"ptft {VERSION}\n{len(metadata)}\n{metadata}".encode())
+    sha = hashlib.sha256(f"ptft {version}\n{len(metadata)}\n{metadata}".encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

@@ -1,11 +1,12 @@
 """From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -43,6 +44,7 @@ class Prepared:
         batches: of every step.
         ancestors: the runs behind the weights, oldest first.
         transfer: what became of each tensor; empty for pretraining.
+        seen: fingerprints of the images that the runs behind the weights trained on, see `ptft.transfer.seen`.
     """
 
     command: Literal["pretrain", "finetune"]
@@ -56,6 +58,7 @@ class Prepared:
     batches: Batches
     ancestors: tuple[Ancestor, ...] = ()
     transfer: tuple[dict[str, str], ...] = ()
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> int:
@@ -122,7 +125,9 @@ def prepare_finetune(
     classifier = _random_classifier(model, task, config.seed)
     tensors = saved.metadata.transfer if saved else _transfer(classifier, weights, task, config, console)
     config = config.model_copy(update={"model": model})
-    return _assemble("finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors)
+    return _assemble(
+        "finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors, weights.seen
+    )
 
 
 def _transfer(
@@ -179,6 +184,7 @@ def _assemble(
     check_stop: Callable[[], None],
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
+    seen: Mapping[str, Tensor] | None = None,
 ) -> Prepared:
     if config.train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
@@ -197,7 +203,9 @@ def _assemble(
         scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
     )
     batches = _batches(config, task, device)
-    return Prepared(command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors)
+    return Prepared(
+        command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors, seen or {}
+    )
 
 
 def _decide(

@@ -14,15 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptft.data.fingerprints import CENTRE, NUM_FREQUENCIES, STEP, Window, grey, hashes, look, looks, mirror
+from ptft.data.fingerprints import CENTRE, NUM_FREQUENCIES, STEP, Window, as_arrays, grey, hashes, look, looks, mirror
 from ptft.data.images import Images
 
-THRESHOLD = 8e-4
+THRESHOLD = 3e-3
 """Largest distance of a near copy: mean square, over the frequencies, of what lies outside the bins."""
 
+# Among images that all look alike (trousers) small distances are common: a copy is much closer than the crowd, here the
+# 8th most similar image. Below _CERTAIN even an image that was seen eight times over counts.
+_CROWD = 8
+_SHARE_OF_CROWD = 0.05
+_CERTAIN = 1e-4
 _NUM_CANDIDATES = 16
-# Farther than this (mean square) in the first stage, nothing was ever within THRESHOLD in the second.
-_CANDIDATE_DISTANCE = 0.5
+# Mean square; of planted copies, cropped or shifted in brightness, the farthest was at 0.065.
+_CANDIDATE_DISTANCE = 0.1
 _QUERIES = 64
 _PORTION = 4096
 _CROPS = (0.025, 0.05)
@@ -58,8 +63,8 @@ def find(
 
     Args:
         queries: N images.
-        prints: their fingerprints, uint8 (N, 44).
-        seen: fingerprints to search, uint8 (M, 44).
+        prints: their fingerprints, uint8 (N, 33).
+        seen: fingerprints to search, uint8 (M, 33).
         near: whether to search for changed copies too; else for exact ones only.
         check_stop: called between batches; raises when a signal asked to stop.
 
@@ -86,8 +91,8 @@ def _exact(queries: Tensor, seen: Tensor) -> Iterator[Match]:
 
 
 def _near(images: Tensor, rows: Tensor, stored: Tensor) -> Iterator[Match]:
-    """Matches of a batch of images uint8 (B, C, S, S) among stored looks float32 (M, 48)."""
-    pictures = grey(images[:, 0].numpy() if images.shape[1] == 1 else images.permute(0, 2, 3, 1).numpy())
+    """Matches of a batch of images uint8 (B, C, S, S) among stored looks float32 (M, 36)."""
+    pictures = grey(as_arrays(images))
     candidates, distances = _candidates(pictures, stored)
     likely = (distances < _CANDIDATE_DISTANCE).any(dim=1).nonzero()[:, 0]
     if not len(likely):
@@ -98,8 +103,16 @@ def _near(images: Tensor, rows: Tensor, stored: Tensor) -> Iterator[Match]:
         outside = ((view[:, None] - stored[chosen]).abs_() - STEP / 2).clamp_(min=0)
         close = outside.square_().mean(dim=2).amin(dim=0)
         best = int(close.argmin())
-        if close[best] <= THRESHOLD:
+        if close[best] <= _limit(close):
             yield Match(int(rows[place]), int(chosen[best]), "near", float(close[best]))
+
+
+def _limit(distances: Tensor) -> float:
+    """Largest distance that counts as a copy, given the distances of all who look similar."""
+    if len(distances) < _CROWD:
+        return THRESHOLD
+    crowd = float(distances.kthvalue(_CROWD).values)
+    return min(THRESHOLD, max(_CERTAIN, _SHARE_OF_CROWD * crowd))
 
 
 def _candidates(pictures: np.ndarray, stored: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,14 +133,14 @@ def _candidates(pictures: np.ndarray, stored: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _close_views(pictures: np.ndarray) -> Tensor:
-    """Looks of pictures (B, S, S) under every change that is tried, float32 (B, V, 48)."""
+    """Looks of pictures (B, S, S) under every change that is tried, float32 (B, V, 36)."""
     views = [look(pictures, window) for window in _close_windows()]
     views += [look(_toned(pictures, shift), CENTRE) for tone in _TONES for shift in (tone, -tone)]
     return _mirrored(np.stack(views, axis=1))
 
 
 def _mirrored(views: np.ndarray) -> Tensor:
-    """Views (B, V, 48) and their mirror images, (B, 2V, 48)."""
+    """Views (B, V, 36) and their mirror images, (B, 2V, 36)."""
     return torch.from_numpy(np.concatenate([views, views * mirror()], axis=1))
 
 

@@ -1,7 +1,7 @@
 """What finetuning starts from: weights, and all that is known about them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ class SourceWeights:
         format: the images it was trained on; None when not known.
         model: its architecture; None when not known.
         lineage: the runs behind it, oldest first.
+        seen: fingerprints of the images those runs trained on, see `ptft.transfer.seen`.
     """
 
     tensors: Mapping[str, Tensor]
@@ -30,6 +31,7 @@ class SourceWeights:
     format: Format | None
     model: Model | None
     lineage: tuple[Ancestor, ...]
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "SourceWeights":
@@ -43,12 +45,12 @@ class SourceWeights:
             return cls(found, (), None, None, ())
         *ancestors, own = found.metadata.lineage
         lineage = (*ancestors, own.model_copy(update={"digest": found.digest}))
-        return cls(found.weights(), found.metadata.classes, format_of(found), model_of(found), lineage)
+        return cls(found.weights(), found.metadata.classes, format_of(found), model_of(found), lineage, found.part("seen"))
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "SourceWeights":
         """What a run that goes on knew of its source, from the run's own checkpoint."""
-        return cls({}, (), format_of(saved), model_of(saved), saved.metadata.lineage[:-1])
+        return cls({}, (), format_of(saved), model_of(saved), saved.metadata.lineage[:-1], saved.part("seen"))
 
 
 def format_of(found: Checkpoint) -> Format:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ptft.data.fingerprints import fingerprint
+from ptft.data.fingerprints import fingerprints_of
 from ptft.data.images import Images, ResidentImages
 from ptft.data.sources import EmbeddedFashionMnist, Folder, Torchvision
 from ptft.data.task import prepare
@@ -72,7 +72,7 @@ def bench(root: Path | None, options: argparse.Namespace) -> None:
     name, seen, strangers = read(root)
     strangers = strangers[: options.queries]
     begun = time.perf_counter()
-    prints = fingerprints(seen)
+    prints = fingerprints_of(as_images(seen))
     printed = time.perf_counter()
     print(f"\n{name}: {len(seen):,} images seen, {len(strangers):,} strangers")
     print(f"fingerprints: {printed - begun:.1f} s, {prints.numel():,} bytes")
@@ -94,13 +94,8 @@ def bench(root: Path | None, options: argparse.Namespace) -> None:
 
 
 def search(queries: np.ndarray, prints: Tensor, options: argparse.Namespace) -> list[Match]:
-    return find(as_images(queries), fingerprints(queries), prints, near=not options.exact_only)
-
-
-def fingerprints(images: np.ndarray) -> Tensor:
-    """In portions, as decoding does it."""
-    portions = [fingerprint(list(images[start : start + 64])) for start in range(0, len(images), 64)]
-    return torch.from_numpy(np.concatenate(portions))
+    images = as_images(queries)
+    return find(images, fingerprints_of(images), prints, near=not options.exact_only)
 
 
 def as_images(images: np.ndarray) -> Images:
