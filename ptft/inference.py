@@ -77,8 +77,8 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     """
     found = checkpoint.read(path)
     classes = found.metadata.classes
-    records, config, where = _test_records(found, data)
-    if data is not None and _is_own(found, data):
+    records, config, where = test_records(found, data)
+    if data is not None and is_own(found, data):
         console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
     config = _tolerant(config, len(records))
     labels = {record.label for record in records if record.label is not None}
@@ -106,8 +106,12 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     return result, scores.sentence()
 
 
-def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
-    """The images to score on, how to read them, and a phrase for them."""
+def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
+    """The images to score on, how to read them, and a phrase for them: the checkpoint's own test part, or `--data`.
+
+    Raises:
+        DataError: they cannot be listed; or the checkpoint's own data changed, or has nothing held out.
+    """
     if data is None:
         parts, own, origin = _own_records(found)
         part: Part = "test" if parts["test"] else "validation"
@@ -148,7 +152,8 @@ def _part_of(source: Source) -> str:
     return f", its {folders.pop()} part" if len(folders) == 1 and folders <= PART_NAMES.keys() else ""
 
 
-def _is_own(found: Checkpoint, data: Path) -> bool:
+def is_own(found: Checkpoint, data: Path) -> bool:
+    """Whether a folder or CSV file is the one that a checkpoint was trained on."""
     own = found.metadata.config["data"]
     place = own.get("root") if own["name"] == "folder" else own.get("path")
     return place is not None and Path(place).expanduser().resolve() == data.resolve()

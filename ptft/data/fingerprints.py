@@ -4,8 +4,8 @@ The look is the picture's lowest 36 spatial frequencies inside a centred window 
 that a copy cropped by up to 5 % still holds the whole window. Frequencies are weighted by their height, against the
 1/f fall of natural images, brought to unit root mean square, which takes brightness (the constant is left out) and
 contrast away, compressed by asinh and rounded to 6 bits. Few precise numbers tell Fashion-MNIST's many similar products
-apart better than many coarse ones: at one false alarm in 750 strangers, 37 x 6 bits found 99 % of copies cropped by 5 %,
-44 x 5 bits 92 %.
+apart better than many coarse ones: at the same rate of false alarms, 37 x 6 bits found 99 % of the copies cropped by
+5 %, 44 x 5 bits 92 %.
 """
 
 import hashlib

@@ -118,6 +118,7 @@ def seen_sets(lineage: Sequence[Ancestor], seen: Mapping[str, Tensor], own: Exam
     for ancestor in lineage:
         examples = own if ancestor is lineage[-1] else None
         name = f"{ancestor.data.origin} ({ancestor.command})"
+        sets.pop(ancestor.data.fingerprint, None)  # a set seen twice counts as seen by the later run
         sets[ancestor.data.fingerprint] = SeenSet(name, prints_of(ancestor.data, seen), examples)
     return list(sets.values())
 

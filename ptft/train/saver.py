@@ -21,6 +21,7 @@ class Saver:
         folder: the run folder.
         metadata: of this run; step, progress and score are filled in at each save.
         keep: how many numbered checkpoints stay.
+        keep: how many numbered checkpoints stay.
         seen: fingerprints that travel in every checkpoint, as `ptft.transfer.seen` names them.
     """
 

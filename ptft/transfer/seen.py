@@ -18,7 +18,7 @@ def seen_key(fingerprint: str) -> str:
 
 
 def prints_of(data: DataSeen, seen: Mapping[str, Tensor]) -> Tensor | None:
-    """Fingerprints uint8 (N, 33) of a data set, in the order of its training images; None where they are not carried."""
+    """Fingerprints uint8 (N, 33) of a data set, in the order of its training images; None where none travelled."""
     return seen.get(seen_key(data.fingerprint))
 
 

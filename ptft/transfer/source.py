@@ -45,7 +45,9 @@ class SourceWeights:
             return cls(found, (), None, None, ())
         *ancestors, own = found.metadata.lineage
         lineage = (*ancestors, own.model_copy(update={"digest": found.digest}))
-        return cls(found.weights(), found.metadata.classes, format_of(found), model_of(found), lineage, found.part("seen"))
+        return cls(
+            found.weights(), found.metadata.classes, format_of(found), model_of(found), lineage, found.part("seen")
+        )
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "SourceWeights":
