@@ -130,7 +130,8 @@ def _waves(size: int, start: float, stop: float) -> np.ndarray:
 def _pack(looks: np.ndarray) -> np.ndarray:
     """Rounds looks (N, 36) to 6 bits and packs them into bytes, uint8 (N, 27)."""
     codes = np.clip((looks + _RANGE) / STEP, 0, _LEVELS - 1).astype(np.uint8)
-    return np.packbits(np.unpackbits(codes[..., None], axis=2)[..., -_BITS:].reshape(len(codes), -1), axis=1)
+    bits = np.unpackbits(codes[..., None], axis=2)[..., -_BITS:]
+    return np.packbits(bits.reshape(-1, NUM_FREQUENCIES * _BITS), axis=1)
 
 
 def _hashes(images: np.ndarray) -> np.ndarray:

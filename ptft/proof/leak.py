@@ -42,7 +42,7 @@ class Pair:
     Attributes:
         kind: `exact` for the same pixels, `near` for a changed copy (mirrored, compressed, cropped, lighter or
             darker), `features` for the closest to the backbone, which may well be another picture.
-        distance: 0 for exact; of the looks for near, at most 0.003; 1 - cosine of the features for features.
+        distance: 0 for exact; of the looks for near, at most 0.0012; 1 - cosine of the features for features.
         label: class of the test image; None where it has none.
         test_row, seen_row: places in the test part and in the training part of `data`.
         test, seen: names of the images.

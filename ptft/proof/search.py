@@ -17,7 +17,7 @@ from torch import Tensor
 from ptft.data.fingerprints import CENTRE, NUM_FREQUENCIES, STEP, Window, as_arrays, grey, hashes, look, looks, mirror
 from ptft.data.images import Images
 
-THRESHOLD = 3e-3
+THRESHOLD = 1.2e-3
 """Largest distance of a near copy: mean square, over the frequencies, of what lies outside the bins."""
 
 # Among images that all look alike (trousers) small distances are common: a copy is much closer than the crowd, here the
