@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
 from ptft.data.fingerprints import as_arrays, fingerprints_of
 from ptft.data.records import Record
-from ptft.data.sources import Csv, Data, DataConfig, open_parts
+from ptft.data.sources import Csv, DataConfig, open_parts
 from ptft.data.sources.table import TABLE_SUFFIXES
-from ptft.data.splits import split
 from ptft.data.task import Examples, prepare_part
 from ptft.errors import DataError
-from ptft.inference import is_own, load_classifier, test_records
+from ptft.inference import is_own, load_classifier, own_records, test_records, tolerant
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
@@ -125,8 +123,7 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
 def _read(
     records: Sequence[Record], classes: Sequence[str], config: DataConfig, found: Checkpoint
 ) -> tuple[Examples, Sequence[str]]:
-    config = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
-    return prepare_part(records, classes, config, format_of(found))
+    return prepare_part(records, classes, tolerant(config, len(records)), format_of(found))
 
 
 def _sets(
@@ -135,8 +132,7 @@ def _sets(
     """What to search, and of it the set whose images are at hand."""
     lineage, seen = found.metadata.lineage, found.part("seen")
     if data is None:
-        own: Data = TypeAdapter(Data).validate_python(found.metadata.config["data"])
-        _, parts = split(own.open(), own, seed=found.metadata.config["seed"])
+        parts, own, _ = own_records(found)
         train, _ = _read(parts["train"], classes, own, found)
         *sources, last = seen_sets(lineage, seen)
         # Made again: this also checks the training images of a checkpoint that carries no fingerprints.

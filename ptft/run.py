@@ -70,6 +70,7 @@ def finetune(config: FinetuneConfig, source: Path, session: Session) -> Summary:
 def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
+    seen = with_own(prepared.task, saved.part("seen") if saved else prepared.seen, session.stop.check)
     if saved:
         _check_length(saved, prepared.num_steps)
         state.restore(saved.tensors, saved.metadata.progress)
@@ -79,7 +80,6 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     folder.write_status("running", state.progress.step, prepared.num_steps)
     write_text_durably(folder.config, dump(prepared.config, header=session.command))
     score = _scorer(prepared, prepared.stepper.precision, session.stop.check)
-    seen = with_own(prepared.task, saved.part("seen") if saved else prepared.seen, session.stop.check)
     per_epoch = len(prepared.task.train) / prepared.batch_size
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,

@@ -88,7 +88,7 @@ def bench(root: Path | None, options: argparse.Namespace) -> None:
     took, worked = time.perf_counter() - begun, time.process_time() - worked
     false = [match for match in alarms if not same(strangers[match.query], seen[match.seen])]
     print(
-        f"  strangers    alarms {len(alarms)} ({len(alarms) / len(strangers):.2%}), {took:.1f} s, {worked:.1f} s of one core"
+        f"  strangers    alarms {len(alarms)} ({len(alarms) / len(strangers):.2%}), {took:.1f} s ({worked:.1f} s CPU)"
     )
     print(f"               of other pictures {len(false)} ({len(false) / len(strangers):.2%})")
     if options.pictures and alarms:

@@ -90,12 +90,16 @@ def test_without_the_look_compressed_copies_are_missed(clothes: np.ndarray, seen
     assert len(found(clothes[:NUM_PLANTED], seen, near=False)) == NUM_PLANTED
 
 
-def test_without_the_rule_of_the_crowd_strangers_are_taken_for_copies(
-    clothes: np.ndarray, seen: Tensor, monkeypatch: pytest.MonkeyPatch
+def test_one_of_many_who_look_alike_is_no_copy_and_a_mirrored_one_of_them_is(
+    clothes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control of the rule: similar products lie within the distance of changed copies."""
-    monkeypatch.setattr(search, "_CROWD", 10**9)
-    assert len(found(clothes[NUM_SEEN:], seen)) > 0.001 * NUM_SEEN
+    noise = np.random.default_rng(0).normal(0, 14, (17, 28, 28))
+    alike = np.clip(clothes[0] + noise, 0, 255).astype(np.uint8)
+    seen = fingerprints_of(images(alike[:16]))
+    assert found(alike[16:], seen) == []
+    assert [match.seen for match in found(alike[3:4, :, ::-1], seen)] == [3]
+    monkeypatch.setattr(search, "_CROWD", 17)  # the negative control: without the rule it is taken for one
+    assert len(found(alike[16:], seen)) == 1
 
 
 @pytest.mark.parametrize("size", [12, 33, 96])
