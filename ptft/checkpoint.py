@@ -3,12 +3,14 @@
 Layout of the file, a plain dict read with `weights_only=True`:
 
     format    "ptft"
-    version   1
+    version   2 (1 had no `seen.*`; it is still read)
     metadata  JSON text of `Metadata`
     tensors   {name: tensor}; the names' first word tells the part:
               backbone.*  head.*   the weights as trained
               ema.*               the averaged weights (ema.backbone.*, ema.head.*), when EMA is on
               optimizer.*         optimizer state, `optimizer.<parameter>.<key>`
+              seen.*              fingerprints of the training images of this run and its ancestors, uint8 (N, 33):
+                                  `seen.<first 16 digits of the data's fingerprint>`, see `ptft.data.fingerprints`
     digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
 
 torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read, and
@@ -34,7 +36,9 @@ from ptft.errors import CheckpointError
 from ptft.outline import ClaimError, check_claims
 from ptft.storage import write_durably
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
+_NOT_WEIGHTS = ("ema.", "optimizer.", "seen.")
 
 
 class DataSeen(Config):
@@ -122,7 +126,7 @@ class Checkpoint:
     def weights(self) -> dict[str, Tensor]:
         """The weights to use: the averaged ones when the run kept an average, else those as trained."""
         return self.part("ema") or {
-            name: tensor for name, tensor in self.tensors.items() if not name.startswith(("ema.", "optimizer."))
+            name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOT_WEIGHTS)
         }
 
 
@@ -140,7 +144,7 @@ def write(path: Path, metadata: Metadata, tensors: Mapping[str, Tensor]) -> str:
     # A clone drops the storage behind a view, which torch.save would otherwise write whole.
     kept = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = metadata.model_dump_json()
-    identity = _digest(text, kept)
+    identity = _digest(VERSION, text, kept)
     content = {"format": "ptft", "version": VERSION, "metadata": text, "tensors": kept, "digest": identity}
     write_durably(path, lambda file: torch.save(content, file))
     return identity
@@ -165,9 +169,9 @@ def _is_ours(content: object) -> bool:
 
 def _verified(path: Path, content: dict[str, Any]) -> Checkpoint:
     version = content.get("version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or version not in _READABLE:
         shown = version if type(version) is int else "unknown"
-        raise CheckpointError(f"{path} has checkpoint format {shown}; this ptft reads {VERSION}. Update ptft.")
+        raise CheckpointError(f"{path} has checkpoint format {shown}; this ptft reads 1 to {VERSION}. Update ptft.")
     if not _is_intact(content):
         raise CheckpointError(
             f"{path} is damaged: its content does not match its digest. Use another copy or an older checkpoint."
@@ -244,12 +248,12 @@ def _is_intact(content: dict[str, Any]) -> bool:
     text, tensors, digest = content.get("metadata"), content.get("tensors"), content.get("digest")
     if not isinstance(text, str) or not isinstance(digest, str) or not _are_tensors(tensors):
         return False
-    return digest == _digest(text, content["tensors"])
+    return digest == _digest(content["version"], text, content["tensors"])
 
 
-def _digest(metadata: str, tensors: Mapping[str, Tensor]) -> str:
+def _digest(version: int, metadata: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the version, the metadata and every tensor's name, dtype, shape and bytes, in name order."""
-    sha = hashlib.sha256(f"ptft {VERSION}\n{len(metadata)}\n{metadata}".encode())
+    sha = hashlib.sha256(f"ptft {version}\n{len(metadata)}\n{metadata}".encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

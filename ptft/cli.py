@@ -190,6 +190,26 @@ def predict(
 
 
 @app.command()
+def leak(
+    checkpoint: CheckpointArgument,
+    data: DataOption = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", metavar="FILE", help="Write the pairs side by side, as a PNG.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
+    from ptft.leakage import check_checkpoint, write_pictures
+    from ptft.runtime import memory_errors
+
+    with memory_errors():
+        report, result = check_checkpoint(checkpoint, data, _console())
+    if pictures is not None:
+        write_pictures(report, pictures)
+    _print(json.dumps(result) if as_json else report.sentence())
+
+
+@app.command()
 def inspect(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or whatever --from takes.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every part, and say what was checked.")] = False,

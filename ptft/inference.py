@@ -47,15 +47,15 @@ def held_out_examples(found: Checkpoint) -> dict[Part, Examples]:
     Raises:
         DataError: the data is not there, or is not the same any more.
     """
-    parts, own, _ = _own_records(found)
+    parts, own, _ = own_records(found)
     examples = {
-        part: prepare_part(parts[part], found.metadata.classes, _tolerant(own, len(parts[part])), format_of(found))[0]
+        part: prepare_part(parts[part], found.metadata.classes, tolerant(own, len(parts[part])), format_of(found))[0]
         for part in HELD_OUT
     }
     return {part: some for part, some in examples.items() if len(some)}
 
 
-def _tolerant(config: DataConfig, num_records: int) -> DataConfig:
+def tolerant(config: DataConfig, num_records: int) -> DataConfig:
     """The same with every bad image left out, so that the others can be looked at."""
     return config.model_copy(update={"on_bad_image": "skip", "max_bad_images": num_records})
 
@@ -77,10 +77,10 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     """
     found = checkpoint.read(path)
     classes = found.metadata.classes
-    records, config, where = _test_records(found, data)
-    if data is not None and _is_own(found, data):
+    records, config, where = test_records(found, data)
+    if data is not None and is_own(found, data):
         console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
-    config = _tolerant(config, len(records))
+    config = tolerant(config, len(records))
     labels = {record.label for record in records if record.label is not None}
     if strangers := sorted(labels - set(classes)):
         raise DataError(
@@ -106,10 +106,14 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
     return result, scores.sentence()
 
 
-def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
-    """The images to score on, how to read them, and a phrase for them."""
+def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
+    """The images to score on, how to read them, and a phrase for them: the checkpoint's own test part, or `--data`.
+
+    Raises:
+        DataError: they cannot be listed; or the checkpoint's own data changed, or has nothing held out.
+    """
     if data is None:
-        parts, own, origin = _own_records(found)
+        parts, own, origin = own_records(found)
         part: Part = "test" if parts["test"] else "validation"
         if not parts[part]:
             raise DataError(f"{origin} has neither test nor validation images. Give --data.")
@@ -126,7 +130,7 @@ def _test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record
     return tests or source.records, table, source.origin
 
 
-def _own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Data, str]:
+def own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Data, str]:
     """The records of each part the checkpoint was trained with, how to read them, and a phrase for them.
 
     Raises:
@@ -161,7 +165,8 @@ def _part_of(source: Source) -> str:
     return f", its {folders.pop()} part" if len(folders) == 1 and folders <= PART_NAMES.keys() else ""
 
 
-def _is_own(found: Checkpoint, data: Path) -> bool:
+def is_own(found: Checkpoint, data: Path) -> bool:
+    """Whether a folder or CSV file is the one that a checkpoint was trained on."""
     own = found.metadata.config.get("data")
     place = (own.get("root") or own.get("path")) if isinstance(own, dict) else None
     return isinstance(place, str) and Path(place).expanduser().resolve() == data.resolve()

@@ -1,10 +1,11 @@
 """From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -48,6 +49,7 @@ class Prepared:
         ancestors: the runs behind the weights, oldest first.
         transfer: what became of each tensor; empty for pretraining.
         start: what the source was recognised as, and the proof of its features; empty for pretraining.
+        seen: fingerprints of the images that the runs behind the weights trained on, see `ptft.transfer.seen`.
     """
 
     command: Literal["pretrain", "finetune"]
@@ -62,6 +64,7 @@ class Prepared:
     ancestors: tuple[Ancestor, ...] = ()
     transfer: tuple[dict[str, str], ...] = ()
     start: tuple[str, ...] = ()
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> int:
@@ -128,7 +131,9 @@ def prepare_finetune(
         tensors, start = _transfer(classifier, model, weights, task, config, console)
     taken = config.transfer.model_copy(update={"from_": str(source)})
     config = config.model_copy(update={"model": model, "transfer": taken})
-    return _assemble("finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors, start)
+    return _assemble(
+        "finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors, start, weights.seen
+    )
 
 
 def _known_format(model: Model, weights: SourceWeights) -> Format | None:
@@ -200,6 +205,7 @@ def _assemble(
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
     start: tuple[str, ...] = (),
+    seen: Mapping[str, Tensor] | None = None,
 ) -> Prepared:
     if config.train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
@@ -219,7 +225,19 @@ def _assemble(
     )
     batches = _batches(config, task, device)
     return Prepared(
-        command, config, model, task, classifier, device, stepper, state, batches, ancestors, tensors, start
+        command,
+        config,
+        model,
+        task,
+        classifier,
+        device,
+        stepper,
+        state,
+        batches,
+        ancestors,
+        tensors,
+        start,
+        seen or {},
     )
 
 

@@ -1,5 +1,6 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
@@ -15,7 +16,8 @@ from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.identity import Identity
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
-from ptft.report.console import Console
+from ptft.proof.leak import LeakCheck, check_task
+from ptft.report.console import Console, duration
 from ptft.report.evidence import describe_calibration, gather_evidence, judged
 from ptft.report.journal import Journal
 from ptft.report.page import write_page
@@ -32,6 +34,7 @@ from ptft.train.loop import Plan, fit
 from ptft.train.metrics import Scores
 from ptft.train.saver import Saver
 from ptft.transfer.origin import Origin
+from ptft.transfer.seen import with_own
 
 
 def pretrain(config: PretrainConfig, session: Session) -> Summary:
@@ -68,6 +71,7 @@ def finetune(config: FinetuneConfig, source: Origin, session: Session) -> Summar
 def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
+    seen = with_own(prepared.task, saved.part("seen") if saved else prepared.seen, session.stop.check)
     if saved:
         _check_length(saved, prepared.num_steps)
         state.restore(saved.tensors, saved.metadata.progress)
@@ -89,12 +93,13 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
             plan,
             evaluate=(lambda model: score(model, "validation")) if "validation" in prepared.task.parts else None,
             journal=journal,
-            saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep),
+            saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep, seen),
             check_stop=session.stop.check,
         )
     final = checkpoint.read(folder.best if folder.best.exists() else folder.last)
+    leak = _check_leaks(prepared, session, final)
     predictions = _predict(prepared, session, final)
-    summary = _summarize(prepared, session, final, predictions, reason)
+    summary = _summarize(prepared, session, final, predictions, leak, reason)
     write_summary(folder, summary)
     _write_page(prepared, session, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
@@ -201,7 +206,12 @@ def _predict(prepared: Prepared, session: Session, final: Checkpoint) -> dict[Pa
 
 
 def _summarize(
-    prepared: Prepared, session: Session, final: Checkpoint, predictions: Mapping[Part, Predictions], reason: str
+    prepared: Prepared,
+    session: Session,
+    final: Checkpoint,
+    predictions: Mapping[Part, Predictions],
+    leak: LeakCheck | None,
+    reason: str,
 ) -> Summary:
     """The scores of the final weights, said on the console too."""
     progress = prepared.state.progress
@@ -218,7 +228,26 @@ def _summarize(
         reason=reason,
         bad_images=prepared.task.bad_images,
         calibration=describe_calibration(predictions),
+        leak=leak,
     )
+
+
+def _check_leaks(prepared: Prepared, session: Session, final: Checkpoint) -> LeakCheck | None:
+    """Searches what this run and its source have seen for the test images; None without a test part."""
+    task, console = prepared.task, session.console
+    if "test" not in task.parts or not prepared.config.data.leak_check:
+        return None
+    begun = time.monotonic()
+    try:
+        leak = check_task(task, final.metadata.lineage, final.part("seen"), session.stop.check)
+    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
+        # Training is done and saved: a check that cannot be made must not make it a failure.
+        console.say(f"ptft: the leak check could not be made: {error}")
+        return None
+    console.say(f"leak check: {leak.sentence()}, {duration(time.monotonic() - begun)}.")
+    if leak.pairs:
+        console.say(f"ptft: the test accuracy leans on images that were trained on: {leak.names()}. See `ptft leak`.")
+    return leak
 
 
 def _write_page(prepared: Prepared, session: Session, predictions: Mapping[Part, Predictions]) -> None:

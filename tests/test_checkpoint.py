@@ -156,7 +156,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes) -> None
 def test_a_missing_file_and_a_newer_version_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         checkpoint.read(tmp_path / "a.pt")
-    torch.save({"format": "ptft", "version": 2}, tmp_path / "a.pt")
+    torch.save({"format": "ptft", "version": 3}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="Update ptft"):
         checkpoint.read(tmp_path / "a.pt")
 

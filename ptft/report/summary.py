@@ -8,6 +8,7 @@ from typing import Any
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import PARTS, Part
 from ptft.data.task import Task
+from ptft.proof.leak import LeakCheck
 from ptft.report.console import Console
 from ptft.run_folder import RunFolder
 from ptft.storage import write_text_durably
@@ -28,6 +29,7 @@ class Summary:
         reason: why training ended.
         bad_images: one line for each image that was left out.
         calibration: of the test part, else validation (`ptft.report.evidence.describe_confidence`); None without any.
+        leak: whether training has seen test images; None where it was not checked.
     """
 
     command: str
@@ -39,6 +41,7 @@ class Summary:
     reason: str
     bad_images: Sequence[str]
     calibration: dict[str, Any] | None = None
+    leak: LeakCheck | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for summary.json and `--json`."""
@@ -55,6 +58,7 @@ class Summary:
             "classes": list(metadata.classes),
             **{part: describe_scores(scores, metadata.classes) for part, scores in self.scores.items()},
             "calibration": self.calibration,
+            "leak": self.leak.as_dict() if self.leak else None,
             "bad_images": list(self.bad_images),
             "lineage": [ancestor.model_dump(mode="json") for ancestor in metadata.lineage],
             "transfer": list(metadata.transfer),

@@ -21,12 +21,15 @@ class Saver:
         folder: the run folder.
         metadata: of this run; step, progress and score are filled in at each save.
         keep: how many numbered checkpoints stay.
+        keep: how many numbered checkpoints stay.
+        seen: fingerprints that travel in every checkpoint, as `ptft.transfer.seen` names them.
     """
 
-    def __init__(self, folder: RunFolder, metadata: Metadata, keep: int) -> None:
+    def __init__(self, folder: RunFolder, metadata: Metadata, keep: int, seen: Mapping[str, Tensor]) -> None:
         self._folder = folder
         self._metadata = metadata
         self._keep = keep
+        self._seen = {f"seen.{key}": prints for key, prints in seen.items()}
         self._saved_step = -1
 
     @property
@@ -66,7 +69,7 @@ class Saver:
         # A checkpoint that counts a line of metrics.jsonl must never outlive it.
         sync_file(self._folder.metrics)
         path = self._folder.checkpoints / f"step-{step:09d}.pt"
-        checkpoint.write(path, self._describe(state), tensors)
+        checkpoint.write(path, self._describe(state), tensors | self._seen)
         # best.pt before last.pt: a run killed in between resumes from an older state and finds this best again.
         if is_best:
             link_durably(path, self._folder.best)

@@ -1,7 +1,7 @@
 """What finetuning starts from: weights, and all that is known about them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +26,7 @@ class SourceWeights:
         in_channels: that its first convolution takes; None when not known.
         said: what was found and what is assumed, a sentence each; empty for a ptft checkpoint.
         network: the source's own network, images (B, C, H, W) to features (B, D), where its library gave it.
+        seen: fingerprints of the images those runs trained on, see `ptft.transfer.seen`.
     """
 
     tensors: Mapping[str, Tensor]
@@ -36,11 +37,14 @@ class SourceWeights:
     in_channels: int | None = None
     said: tuple[str, ...] = ()
     network: Callable[[Tensor], Tensor] | None = None
+    seen: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "SourceWeights":
         """What a run that goes on knew of its source, from the run's own checkpoint."""
-        return cls({}, (), format_of(saved), model_of(saved), saved.metadata.lineage[:-1], saved.metadata.in_channels)
+        metadata = saved.metadata
+        known = format_of(saved), model_of(saved), metadata.lineage[:-1], metadata.in_channels
+        return cls({}, (), *known, seen=saved.part("seen"))
 
     @classmethod
     def of_checkpoint(cls, found: Checkpoint) -> "SourceWeights":
@@ -49,7 +53,7 @@ class SourceWeights:
         lineage = (*ancestors, own.model_copy(update={"digest": found.digest}))
         metadata = found.metadata
         known = format_of(found), model_of(found), lineage, metadata.in_channels
-        return cls(found.weights(), metadata.classes, *known)
+        return cls(found.weights(), metadata.classes, *known, seen=found.part("seen"))
 
 
 def format_of(found: Checkpoint) -> Format:

@@ -85,6 +85,9 @@ class DataConfig(Config):
     max_pixels: int = Field(default=100_000_000, ge=1)
     """Images of more pixels (width x height) than this are refused before they are decoded."""
 
+    leak_check: bool = True
+    """Look for test images that the training images, or those of the source, show too, before the final test."""
+
     @field_validator("classes")
     @classmethod
     def _two_different_classes(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:

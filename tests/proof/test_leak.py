@@ -1,0 +1,166 @@
+"""`ptft leak` and the check before the final test: planted images are named, clean data is called clean."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from making import COLOURS, Ptft, make_images, write_config
+from PIL import Image, ImageOps
+
+from ptft import checkpoint
+from ptft.data.fingerprints import NUM_BYTES
+from ptft.transfer import seen as seen_module
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """Three classes of noisy images, 12 for training and 6 others for the test."""
+    folder = tmp_path / "photos"
+    make_images(folder / "all", COLOURS, 18)
+    for name in COLOURS:
+        paths = sorted((folder / "all" / name).iterdir())
+        for part, members in (("train", paths[:12]), ("test", paths[12:])):
+            (folder / part / name).mkdir(parents=True)
+            for path in members:
+                path.rename(folder / part / name / path.name)
+    shutil.rmtree(folder / "all")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, parts: Path) -> Path:
+    return write_config(tmp_path / "run.yaml", data={"root": "photos", "validation": 0.0}, train={"steps": 6})
+
+
+def plant(parts: Path) -> None:
+    """A copy, a mirrored copy and a lighter copy of training images, under other names, into the test."""
+    shutil.copy(parts / "train/red/000.jpg", parts / "test/red/copy.jpg")
+    with Image.open(parts / "train/red/001.png") as image:
+        ImageOps.mirror(image).save(parts / "test/red/mirrored.png")
+    with Image.open(parts / "train/blue/003.png") as image:
+        image.point(lambda level: min(255, level + 20)).save(parts / "test/blue/lighter.png")
+
+
+PLANTED = {
+    ("test/red/copy.jpg", "exact", "train/red/000.jpg"),
+    ("test/red/mirrored.png", "near", "train/red/001.png"),
+    ("test/blue/lighter.png", "near", "train/blue/003.png"),
+}
+
+
+def test_a_run_on_clean_data_says_so(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--json")
+    assert "leak check: 0 of 18 test images seen in training (exact or near)" in result.err
+    assert result.json["leak"] == {"num_test": 18, "num_seen": 0, "pairs": [], "unknown": []}
+
+
+def test_a_run_names_planted_images_before_the_final_test(ptft: Ptft, config: Path, parts: Path) -> None:
+    plant(parts)
+    result = ptft("pretrain", config, "--json")
+    assert result.code == 0
+    assert "leak check: 3 of 21 test images seen in training (1 exact, 2 near)" in result.err
+    assert "the test accuracy leans on images that were trained on: test/red/copy.jpg, " in result.err
+    assert {(pair["test"], pair["kind"], pair["seen"]) for pair in result.json["leak"]["pairs"]} == PLANTED
+    assert json.loads(Path("runs/run/summary.json").read_text())["leak"] == result.json["leak"]
+
+
+def test_the_check_can_be_turned_off(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--json", "--set", "data.leak_check=false")
+    assert "leak check" not in result.err
+    assert result.json["leak"] is None
+
+
+def test_leak_tells_pairs_and_the_accuracy_with_and_without(ptft: Ptft, config: Path, parts: Path) -> None:
+    plant(parts)
+    path = ptft("pretrain", config).path
+    told = ptft("leak", path, "--pictures", "pairs.png")
+    assert told.code == 0
+    assert told.out.startswith("3 of 21 test images seen in training (1 exact, 2 near): ")
+    assert "n = 21); without them " in told.out
+    assert "n = 18)" in told.out
+    for test, kind, seen in PLANTED:
+        assert any(line.split()[:2] == [test, kind] and seen in line for line in told.err.splitlines())
+    found = ptft("leak", path, "--json").json
+    assert {(pair["test"], pair["kind"], pair["seen"]) for pair in found["pairs"]} == PLANTED
+    assert found["scores"]["num_examples"] == 21
+    assert found["scores_without_seen"]["num_examples"] == 18
+    assert len(found["lookalikes"]) == 10
+    assert not {pair["test"] for pair in found["lookalikes"]} & {name for name, _, _ in PLANTED}
+    with Image.open("pairs.png") as sheet:
+        assert sheet.width == 4 * 200
+
+
+def test_leak_on_the_folder_of_the_run_is_leak_on_its_own_test_part(ptft: Ptft, config: Path, parts: Path) -> None:
+    path = ptft("pretrain", config).path
+    assert ptft("leak", path, "--data", parts).out == ptft("leak", path).out
+
+
+def test_fingerprints_of_the_source_travel_and_find_its_images_without_its_data(
+    ptft: Ptft, config: Path, parts: Path, tmp_path: Path
+) -> None:
+    source = ptft("pretrain", config).path
+    target = make_images(tmp_path / "target", {"violet": (180, 140, 220), "yellow": (220, 210, 60)}, 15)
+    (target / "test/violet").mkdir(parents=True)
+    (target / "test/yellow").mkdir()
+    (target / "train").mkdir()
+    for name in ("violet", "yellow"):
+        for path in sorted((target / name).iterdir())[:4]:
+            path.rename(target / "test" / name / path.name)
+        (target / name).rename(target / "train" / name)
+    with Image.open(parts / "train/green/002.jpg") as image:
+        ImageOps.mirror(image).save(target / "test/violet/stolen.png")
+    shutil.rmtree(parts)
+    settings = ("--set", "train.steps=2", "--set", "train.precision=fp32", "--set", "device=cpu")
+    result = ptft("finetune", "--from", source, "--data", target, *settings)
+    assert result.code == 0, result.err
+    assert "leak check: 1 of 9 test images seen in training (0 exact, 1 near)" in result.err
+    assert {len(prints) for prints in checkpoint.read(result.path).part("seen").values()} == {36, 20}
+    told = ptft("leak", result.path)
+    assert any(line.split()[1:2] == ["near"] for line in told.err.splitlines() if "stolen.png" in line)
+    assert "training image " in told.err
+    assert "folder photos (pretrain)" in told.err
+    before = ptft("leak", source, "--data", target)
+    assert before.out.startswith("1 of 9 test images seen in training (0 exact, 1 near)")
+    assert "right" not in before.out  # the source does not know these classes
+
+
+def test_a_checkpoint_without_fingerprints_is_read_and_what_is_not_known_is_said(
+    ptft: Ptft, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = checkpoint.read(ptft("pretrain", config).path)
+    bare = {name: tensor for name, tensor in found.tensors.items() if not name.startswith("seen.")}
+    assert len(bare) == len(found.tensors) - 1
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "VERSION", 1)
+        checkpoint.write(tmp_path / "first.pt", found.metadata, bare)
+    assert torch.load(tmp_path / "first.pt", weights_only=True)["version"] == 1
+    other = make_images(tmp_path / "other", {"red": COLOURS["red"], "blue": COLOURS["blue"]}, 3)
+    told = ptft("leak", "first.pt", "--data", other)
+    assert told.code == 0, told.err
+    assert "was written before fingerprints travelled" in told.err
+    assert "not known what was in folder photos (pretrain)" in told.out
+
+
+def test_an_absent_folder_and_an_absent_checkpoint_are_named(ptft: Ptft, config: Path) -> None:
+    path = ptft("pretrain", config).path
+    assert ptft("leak", path, "--data", "nowhere").code == 3
+    assert ptft("leak", "nowhere.pt").code == 4
+
+
+def test_weights_to_use_hold_no_fingerprints(ptft: Ptft, config: Path) -> None:
+    found = checkpoint.read(ptft("pretrain", config).path)
+    (prints,) = found.part("seen").values()
+    assert prints.shape == (36, NUM_BYTES)
+    assert not any("seen" in name for name in found.weights())
+
+
+def test_beyond_the_limit_the_oldest_sets_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own:
+        fingerprint = "c" * 64
+
+    monkeypatch.setattr(seen_module, "MAX_IMAGES", 10)
+    sets = {key * 16: torch.zeros(count, NUM_BYTES, dtype=torch.uint8) for key, count in (("a", 4), ("b", 4), ("c", 5))}
+    kept = seen_module.with_own(Own, sets)  # type: ignore[arg-type]
+    assert list(kept) == ["b" * 16, "c" * 16]
