@@ -1,6 +1,6 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
-from ptft.data.records import HELD_OUT, Part
+from ptft.data.records import HELD_OUT, PARTS, Part
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
@@ -33,38 +33,42 @@ from ptft.train.metrics import Scores
 from ptft.train.saver import Saver
 
 
-def pretrain(config: PretrainConfig, session: Session) -> Summary:
+def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] = PARTS, draw: bool = True) -> Summary:
     """Trains on the source task from random weights.
 
     Args:
         config: as loaded; sizes left open are resolved from the data.
         session: with a run folder that is new, or holds a run of this config to go on with.
+        read: the parts of the data to decode; without test among them the test images stay unseen.
+        draw: whether to write the page.
 
     Raises:
         PtftError: any of `ptft.errors`.
     """
     saved = newest_checkpoint(session.folder, session.console)
-    prepared = prepare_pretrain(config, session.console, saved, session.stop.check)
-    return _train(prepared, session, saved)
+    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read)
+    return _train(prepared, session, saved, draw)
 
 
-def finetune(config: FinetuneConfig, source: Path, session: Session) -> Summary:
+def finetune(
+    config: FinetuneConfig, source: Path, session: Session, *, read: Sequence[Part] = PARTS, draw: bool = True
+) -> Summary:
     """Starts the target task from the weights of a checkpoint.
 
     Args:
         config: as loaded; model, image format and sizes left open come from the source and the data.
         source: a ptft checkpoint or a bare state dict; not read when the run folder has a state to go on from.
-        session: as for `pretrain`.
+        session, read, draw: as for `pretrain`.
 
     Raises:
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
     saved = newest_checkpoint(session.folder, session.console)
-    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check)
-    return _train(prepared, session, saved)
+    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read)
+    return _train(prepared, session, saved, draw)
 
 
-def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Summary:
+def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
     if saved:
@@ -95,7 +99,8 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     predictions = _predict(prepared, session, final)
     summary = _summarize(prepared, session, final, predictions, reason)
     write_summary(folder, summary)
-    _write_page(prepared, session, predictions)
+    if draw:
+        _write_page(prepared, session, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 
