@@ -41,15 +41,12 @@ def choose_learning_rates(setting: Setting, run: Callable[[Sequence[Cell]], None
     section, config = setting.config.compare, setting.config
     default_lr = type(config.optim).model_fields["lr"].default
     grids = {(arm, labels): section.lrs.of(arm, default_lr) for arm in section.arms for labels in setting.budgets}
+    choices: dict[Place, Choice] = {}
     for extension in range(_MOST_EXTENSIONS + 1):
+        if extension:
+            grids = {place: widened(grid, choices[place].lr) for place, grid in grids.items()}
         run([cell for place, grid in grids.items() for cell in tuning_cells(setting, place, grid)])
         choices = {place: _choose(setting, place, grid) for place, grid in grids.items()}
-        wider = {place: (*grids[place], beyond(grids[place], choice.lr)) for place, choice in choices.items()}
-        wider = {place: tuple(sorted(grid)) for place, grid in wider.items() if choices[place].is_at_edge}
-        wider = {place: grid for place, grid in wider.items() if len(grids[place]) > 2}
-        if not wider or extension == _MOST_EXTENSIONS:
-            break
-        grids |= wider
     return choices
 
 
@@ -73,11 +70,13 @@ def _choose(setting: Setting, place: Place, grid: Sequence[float]) -> Choice:
     return Choice(best, {lr: top1 for lr, (top1, _) in scores.items()}, best in (grid[0], grid[-1]))
 
 
-def beyond(grid: Sequence[float], edge: float) -> float:
-    """The next learning rate outside a rising grid of at least 3, at its `edge`, in the rhythm of the grid.
+def widened(grid: tuple[float, ...], best: float) -> tuple[float, ...]:
+    """A rising grid of at least 3, with the next learning rate in its rhythm beyond the edge that is `best`.
 
     Below 0.03, 0.1, 0.3 comes 0.01, above comes 1: the step is the one between the next two but one, so that a
-    grid in alternate steps of 3 and 3⅓ stays on round numbers.
+    grid in alternate steps of 3 and 3⅓ stays on round numbers. A shorter grid, or one with its best inside, stays.
     """
-    first, second, third = grid[:3] if edge == grid[0] else grid[:-4:-1]
-    return float(f"{first * second / third:.6g}")
+    if len(grid) < 3 or best not in (grid[0], grid[-1]):
+        return grid
+    first, second, third = grid[:3] if best == grid[0] else grid[:-4:-1]
+    return tuple(sorted((*grid, float(f"{first * second / third:.6g}"))))

@@ -50,12 +50,12 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends every worker: an idle one at once, one at work after it has saved its state."""
-        for process in self._processes.values():
-            process.terminate()
         for connection, process in self._processes.items():
+            process.terminate()
+            connection.close()  # one that has just missed the signal finds nobody to hand its result to
+        for process in self._processes.values():
             process.join()
             process.close()
-            connection.close()
         self._processes.clear()
 
     def run(self, jobs: Sequence[Job], done: Callable[[int], None]) -> None:
