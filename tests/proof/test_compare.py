@@ -78,7 +78,7 @@ def test_the_arms_differ_only_in_weights_and_learning_rate(place: Path) -> None:
         del config["seed"], config["optim"]["lr"], config["data"]["labels_per_class"]
     assert all(config == configs[0] for config in configs)
     assert configs[0]["train"]["steps"] == 6
-    assert read(cells(place)[0] / "checkpoints/best.pt").metadata.in_channels == 3
+    assert read(next(place.glob("runs/run-compare/cells/*/checkpoints/best.pt"))).metadata.in_channels == 3
 
 
 def test_no_run_looks_at_the_test_images_and_all_have_the_same_validation(place: Path) -> None:
@@ -103,27 +103,34 @@ def test_only_the_chosen_learning_rates_keep_weights_and_meet_the_test_images(pl
     assert len(chosen) == 12
 
 
-def test_its_accuracies_are_those_that_evaluate_gives(place: Path) -> None:
+def test_its_accuracies_are_those_that_evaluate_gives(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
     found = json.loads((place / "stdout.json").read_text())
     arm = found["points"][0]["arms"]["pretrained"]
     cell = place / f"runs/run-compare/cells/pretrained-labels-2-seed-1-lr-{arm['lr']:g}"
-    result = run_process("evaluate", cell / "checkpoints/best.pt", "--json", cwd=place)
+    result = ptft("evaluate", cell / "checkpoints/best.pt", "--json")
     assert result.json["top1"] == arm["top1_of_seeds"][1]
 
 
-def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_the_same(place: Path) -> None:
-    refused = compare(place)
+def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_the_same(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    command = ["compare", "run.yaml", "--from", "source/checkpoints/best.pt"]
+    refused = ptft(*command)
     assert (refused.code, refused.out) == (2, "")
     assert "--resume" in refused.err
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
-    again = compare(place, "--resume", "--json")
+    again = ptft(*command, "--resume", "--json")
     assert "runs to do" not in again.err
     first = json.loads((place / "stdout.json").read_text())
     assert again.json | {"command": ""} == first | {"command": ""}
     after = {path for path in before if path.stat().st_mtime_ns != before[path]}
     changed = {"compare.json", "config.yaml", "status.json", "log.txt", ".lock"}
     assert after <= {place / "runs/run-compare" / name for name in changed}
-    other = compare(place, "--resume", "--set", "augment.shift=1")
+    other = ptft(*command, "--resume", "--set", "augment.shift=1")
     assert other.code == 2
     assert "augment.shift: the run has None, now 1" in other.err
 
