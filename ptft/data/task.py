@@ -67,7 +67,7 @@ class Task:
         parts: train, and validation and test where they are not empty.
         fingerprint: SHA-256 over classes, labels and the content of every training image.
         listing: SHA-256 over which image, by name, is in which part.
-        held_out: SHA-256 over the content of every validation and test image.
+        held_out: SHA-256 over the content of every validation and test image; empty when not all parts were read.
         bad_images: one line for each image that was left out.
     """
 

@@ -103,9 +103,7 @@ def test_only_the_chosen_learning_rates_keep_weights_and_meet_the_test_images(pl
     assert len(chosen) == 12
 
 
-def test_its_accuracies_are_those_that_evaluate_gives(
-    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_accuracies_are_those_that_evaluate_gives(ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     found = json.loads((place / "stdout.json").read_text())
     arm = found["points"][0]["arms"]["pretrained"]
@@ -132,7 +130,10 @@ def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_th
     assert after <= {place / "runs/run-compare" / name for name in changed}
     other = ptft(*command, "--resume", "--set", "augment.shift=1")
     assert other.code == 2
-    assert "augment.shift: the run has None, now 1" in other.err
+    assert "augment.shift: the run has null, now 1" in other.err
+    longer = ptft(*command, "--resume", "--set", "train.steps=9")
+    assert longer.code == 2
+    assert "Only the section compare may change" in longer.err
 
 
 def children(process: "subprocess.Popen[str]") -> list[int]:
