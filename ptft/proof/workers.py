@@ -15,6 +15,7 @@ import torch
 
 from ptft.errors import OutOfMemoryError, PtftError
 from ptft.runtime import available_memory_bytes, peak_memory_bytes
+from ptft.stop import ignore_signals
 
 Job = Callable[[], None]
 """Something to do; it must be picklable."""
@@ -139,8 +140,8 @@ def _num_fitting(peak_bytes: int) -> int:
 
 def _serve(connection: Connection, num_threads: int) -> None:
     """Does jobs until there are no more; the body of a worker process."""
-    # Ctrl-C reaches the whole group of processes; the parent decides and sends SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and what a batch system sends, reach the whole group of processes; the parent decides and sends SIGTERM.
+    ignore_signals()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(num_threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()

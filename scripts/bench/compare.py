@@ -60,7 +60,7 @@ def shuffled_folder(out: Path) -> dict[str, Any]:
     source = EmbeddedFashionMnist(name="fashion-mnist-10k", classes=tuple(CLOTHES)).open()
     records = [record for record in source.records if record.label in CLOTHES]
     labels = np.random.default_rng(0).permutation([str(record.label) for record in records])
-    folder = out / "shuffled"
+    folder = out / "shuffled-images"
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["path,label"]
     for index, (record, label) in enumerate(zip(records, labels, strict=True)):
