@@ -2,4 +2,5 @@
 
 from ptft.entry import main
 
-main()
+if __name__ == "__main__":  # a worker process of `ptft compare` imports this module again
+    main()

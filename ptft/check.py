@@ -1,6 +1,5 @@
 """`ptft check`: everything a run would meet, tried out, with nothing written."""
 
-import resource
 import sys
 import time
 from collections import Counter
@@ -9,15 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
 from ptft.errors import DataError
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console, duration
-from ptft.runtime import memory_errors
+from ptft.runtime import memory_errors, peak_memory_bytes
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
 from ptft.transfer.origin import Origin
 
@@ -67,7 +64,7 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
         _tell_counts(prepared.task, console)
         _judge_bad(prepared.task, config)
         seconds = _time_steps(prepared)
-    task, num_steps, peak = prepared.task, prepared.num_steps, _peak_bytes(prepared.device)
+    task, num_steps, peak = prepared.task, prepared.num_steps, peak_memory_bytes(prepared.device)
     num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
     found = {
         "model": prepared.model.name,
@@ -126,10 +123,3 @@ def _time_steps(prepared: Prepared) -> float:
         if step:
             shortest = min(shortest, time.perf_counter() - start)
     return shortest
-
-
-def _peak_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

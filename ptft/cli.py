@@ -130,6 +130,39 @@ def finetune(
 
 
 @app.command()
+def compare(
+    source: Annotated[Path, typer.Option("--from", metavar="CKPT", help="The checkpoint in question.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="A finetune config, perhaps with a section compare.")
+    ] = None,
+    data: DataOption = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels-per-class", metavar="N,N,all", help="Numbers of labels. Default: 5,20,100,all."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="Repetitions. Default: 5.")] = None,
+    sets: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether pretraining helped. Random weights and CKPT on equal terms, over several seeds."""
+    from ptft.settings import CompareConfig, default_folder
+
+    if config is None and data is None:
+        raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
+    asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
+    asked += [] if seeds is None else [f"compare.seeds={seeds}"]
+    settings = _load(CompareConfig, config, [*asked, *(sets or [])], data)
+    folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
+    _check_apart(folder, settings)
+    from ptft.proof.compare import compare
+
+    comparison = compare(settings, source, folder, resume=resume, console=_console(), command=_command())
+    _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
+
+
+@app.command()
 def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Score a checkpoint on test images. Its own, or a folder; per class, with intervals."""
     from ptft.inference import evaluate_checkpoint
@@ -297,15 +330,19 @@ def init(
 
 @app.command()
 def schema(
-    what: Annotated[str, typer.Argument(metavar="[pretrain|finetune]", help="Which config.")] = "pretrain",
+    what: Annotated[str, typer.Argument(metavar="[pretrain|finetune|compare]", help="Which config.")] = "pretrain",
 ) -> None:
     """Print the JSON schema of a config, for editors."""
     from ptft.config.load import schema
-    from ptft.settings import FinetuneConfig, PretrainConfig
+    from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig
 
-    configs: dict[str, type[RunConfig]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+    configs: dict[str, type[RunConfig]] = {
+        "pretrain": PretrainConfig,
+        "finetune": FinetuneConfig,
+        "compare": CompareConfig,
+    }
     if what not in configs:
-        raise UsageError(f"{what!r} is not one of pretrain, finetune.")
+        raise UsageError(f"{what!r} is not one of {', '.join(configs)}.")
     _print(json.dumps(schema(configs[what]), indent=2))
 
 
@@ -368,8 +405,9 @@ def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data:
     from ptft.config.document import read
     from ptft.config.load import load
 
-    if config and "transfer" in read(config).data and "transfer" not in model.model_fields:
-        raise UsageError(f"{config} is a config of `ptft finetune` (it has `transfer:`). It needs --from SOURCE.")
+    for section, command in (("compare", "compare"), ("transfer", "finetune")):
+        if config and section in read(config).data and section not in model.model_fields:
+            raise UsageError(f"{config} is a config of `ptft {command}` (it has `{section}:`). It needs --from SOURCE.")
     return load(config, model, sets if data is None else [*_located(data, config), *sets])
 
 

@@ -51,15 +51,18 @@ _ENDS: Final = {*LENGTH, "train.patience", "train.max_minutes"}
 
 _LEFT_OPEN: Final = {
     "model",
+    "model.in_channels",
     "data.image_size",
     "transfer.from",
+    "data.validation_per_class",
     "train.batch_size",
     "train.precision",
     "train.memory_format",
     "train.evaluate_every",
     "checkpoint.every",
 }
-"""Keys that a run fills in at its start where the config leaves them open: open again, they are what they were."""
+"""Keys that a run (or a comparison) fills in at its start where the config leaves them open: open again, they are what
+they were."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
+from ptft.data.records import PARTS, Part
 from ptft.data.task import Format, Task, prepare
 from ptft.drift import compare_data
 from ptft.errors import DataError, UsageError
@@ -82,6 +83,7 @@ def prepare_pretrain(
     console: Console,
     saved: Checkpoint | None = None,
     check_stop: Callable[[], None] = lambda: None,
+    read: Sequence[Part] = PARTS,
 ) -> Prepared:
     """The source task and a classifier with random weights.
 
@@ -90,11 +92,12 @@ def prepare_pretrain(
         console: for what was found and decided.
         saved: a state of this run to go on from.
         check_stop: raises when a signal asked to stop.
+        read: the parts of the data to decode and have.
 
     Raises:
         PtftError: DataError, UsageError.
     """
-    task = _read_task(config, console, saved, None, config.model.in_channels, check_stop)
+    task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read)
     classifier = _random_classifier(config.model, task, config.seed)
     return _assemble("pretrain", config, config.model, task, classifier, console, check_stop)
 
@@ -105,6 +108,7 @@ def prepare_finetune(
     console: Console,
     saved: Checkpoint | None = None,
     check_stop: Callable[[], None] = lambda: None,
+    read: Sequence[Part] = PARTS,
 ) -> Prepared:
     """The target task and a classifier with the source's weights.
 
@@ -114,6 +118,7 @@ def prepare_finetune(
         console: for what was found and decided, the transfer report included.
         saved: a state of this run to go on from.
         check_stop: raises when a signal asked to stop.
+        read: the parts of the data to decode and have.
 
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
@@ -123,7 +128,7 @@ def prepare_finetune(
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
     known = _known_format(model, weights)
-    task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop)
+    task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop, read)
     classifier = _random_classifier(model, task, config.seed)
     if saved:
         tensors, start = saved.metadata.transfer, saved.metadata.start
@@ -171,9 +176,17 @@ def _read_task(
     known: Format | None,
     in_channels: int | None,
     check_stop: Callable[[], None],
+    read: Sequence[Part],
 ) -> Task:
-    source = config.data.open()
-    task = prepare(source, config.data, seed=config.seed, in_channels=in_channels, known=known, check_stop=check_stop)
+    task = prepare(
+        config.data.open(),
+        config.data,
+        seed=config.seed,
+        in_channels=in_channels,
+        known=known,
+        read=read,
+        check_stop=check_stop,
+    )
     if saved and (changes := compare_data(saved.metadata, task)):
         raise DataError(
             f"{task.origin} changed since this run began: {'; '.join(changes)}. Restore it, or start a new run with "

@@ -1,7 +1,7 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import torch
@@ -11,7 +11,7 @@ from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
-from ptft.data.records import HELD_OUT, Part
+from ptft.data.records import HELD_OUT, PARTS, Part
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.identity import Identity
 from ptft.models.classifier import Classifier
@@ -37,38 +37,42 @@ from ptft.transfer.origin import Origin
 from ptft.transfer.seen import with_own
 
 
-def pretrain(config: PretrainConfig, session: Session) -> Summary:
+def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] = PARTS, draw: bool = True) -> Summary:
     """Trains on the source task from random weights.
 
     Args:
         config: as loaded; sizes left open are resolved from the data.
         session: with a run folder that is new, or holds a run of this config to go on with.
+        read: the parts of the data to decode; without test among them the test images stay unseen.
+        draw: whether to write the page.
 
     Raises:
         PtftError: any of `ptft.errors`.
     """
     saved = newest_checkpoint(session.folder, Identity.of(config), session.console)
-    prepared = prepare_pretrain(config, session.console, saved, session.stop.check)
-    return _train(prepared, session, saved)
+    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read)
+    return _train(prepared, session, saved, draw)
 
 
-def finetune(config: FinetuneConfig, source: Origin, session: Session) -> Summary:
+def finetune(
+    config: FinetuneConfig, source: Origin, session: Session, *, read: Sequence[Part] = PARTS, draw: bool = True
+) -> Summary:
     """Starts the target task from the weights of a checkpoint.
 
     Args:
         config: as loaded; model, image format and sizes left open come from the source and the data.
         source: see `read_source`; not read when the run folder has a state to go on from.
-        session: as for `pretrain`.
+        session, read, draw: as for `pretrain`.
 
     Raises:
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
     saved = newest_checkpoint(session.folder, Identity.of(config, source), session.console)
-    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check)
-    return _train(prepared, session, saved)
+    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read)
+    return _train(prepared, session, saved, draw)
 
 
-def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Summary:
+def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
     seen = with_own(prepared.task, saved.part("seen") if saved else prepared.seen, session.stop.check)
@@ -101,7 +105,8 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None) -> Su
     predictions = _predict(prepared, session, final)
     summary = _summarize(prepared, session, final, predictions, leak, reason)
     write_summary(folder, summary)
-    _write_page(prepared, session, predictions)
+    if draw:
+        _write_page(prepared, session, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 

@@ -56,7 +56,7 @@ class RunFolder:
         """
         self._check_ours()
         with storage_errors(self.path, "create"):
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             sync_folder(self.path.parent)
             lock = (self.path / ".lock").open("a+")
         with lock:
@@ -95,7 +95,7 @@ class RunFolder:
     def _sweep(self) -> None:
         """Removes what a killed process was writing."""
         with storage_errors(self.path, "tidy"):
-            for folder in (self.path, self.checkpoints):
+            for folder in filter(Path.is_dir, (self.path, self.checkpoints)):
                 for path in filter(is_unfinished, list(folder.iterdir())):
                     path.unlink()
 
@@ -103,14 +103,14 @@ class RunFolder:
         """Makes the folder one of this command and source checkpoint, or checks that it is.
 
         Args:
-            command: `pretrain` or `finetune`.
+            command: `pretrain`, `finetune` or `compare`.
             source: what a finetuning starts from, a file or a name such as `torchvision:WEIGHTS`; a file that is gone
                 by now is not compared.
 
         Raises:
             UsageError: the run in it is of another command or starts from another checkpoint.
         """
-        before = self._read_status() if self.is_started() else {}
+        before = self.read_status() if self.is_started() else {}
         digest = _identity(source) if source else None
         if before.get("command", command) != command:
             raise UsageError(f"{self.path} holds a {before['command']} run. Choose another folder with --out.")
@@ -121,7 +121,8 @@ class RunFolder:
             )
         self._identity = {"command": command, "source": digest or before.get("source")}
 
-    def _read_status(self) -> dict[str, Any]:
+    def read_status(self) -> dict[str, Any]:
+        """What status.json says; empty where there is none."""
         try:
             status = json.loads(self.status.read_text())
         except (OSError, ValueError):
@@ -138,16 +139,23 @@ class RunFolder:
         Raises:
             CheckpointError: the final checkpoint was removed since.
         """
-        try:
-            if self._read_status().get("state") != "done":
-                return None
-            summary: dict[str, Any] = json.loads(self.summary.read_text())
-        except (OSError, ValueError, KeyError, TypeError):
+        summary = self.read_summary()
+        if summary is None:
             return None
         final = self.checkpoints / Path(summary["checkpoint"]).name
         if not final.is_file():
             raise CheckpointError(f"{self.path} holds a finished run, but {final} is gone.")
         return summary | {"checkpoint": str(final)}
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, whether its final checkpoint is still there or not; None when not finished."""
+        try:
+            if self.read_status().get("state") != "done":
+                return None
+            summary: dict[str, Any] = json.loads(self.summary.read_text())
+        except (OSError, ValueError):
+            return None
+        return summary
 
     def write_status(self, state: RunStatus, step: int, num_steps: int, **more: Any) -> None:
         """Replaces status.json.
@@ -168,7 +176,7 @@ class RunFolder:
 
     def write_end(self, state: RunStatus, exit_code: int, reason: str) -> None:
         """Adds to status.json how a run ended early; a finished run that was refused to go on stays finished."""
-        before = self._read_status()
+        before = self.read_status()
         if before.get("state") == "done":
             return
         self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)

@@ -4,7 +4,9 @@ import hashlib
 import os
 import platform
 import re
+import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -51,6 +53,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
+def num_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_memory_bytes() -> int:
     """Main memory this process may still take: the kernel's estimate, or the cgroup's limit when that is lower."""
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -63,6 +70,14 @@ def available_memory_bytes() -> int:
     except (OSError, ValueError):
         return available
     return available if limit == "max" else min(available, int(limit) - used)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that this process has had so far: on the GPU for one, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def environment(device: torch.device) -> dict[str, Any]:

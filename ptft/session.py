@@ -12,7 +12,7 @@ from ptft.report.console import Console
 from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfigT
 from ptft.stop import Stop, stop_on_signals
-from ptft.storage import machine_errors
+from ptft.storage import machine_errors, storage_errors
 from ptft.transfer.origin import Origin
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def run_in_folder(
     """
     with folder.hold(resume=resume):
         folder.identify("finetune" if source else "pretrain", source)
+        with storage_errors(folder.checkpoints, "create"):
+            folder.checkpoints.mkdir(exist_ok=True)
         changes: tuple[str, ...] = ()
         prolongs = False
         if folder.is_started():
@@ -81,12 +83,13 @@ def run_in_folder(
             if changes:
                 console.note("config.yaml until now:\n" + folder.config.read_text(encoding="utf-8"))
                 console.say("the run goes on with another config:\n" + "\n".join(f"  {line}" for line in changes))
-            with _end_recorded(folder, console):
+            with end_recorded(folder, console):
                 return work(config, Session(folder, console, stop, command)).as_dict()
 
 
 @contextmanager
-def _end_recorded(folder: RunFolder, console: Console) -> Iterator[None]:
+def end_recorded(folder: RunFolder, console: Console) -> Iterator[None]:
+    """Writes into status.json and log.txt how the work inside ended early, if it did."""
     from ptft.runtime import memory_errors
 
     try:

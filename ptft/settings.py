@@ -13,6 +13,7 @@ from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
+from ptft.proof.design import CompareSection
 from ptft.train.optim import Optim, Sgd
 from ptft.train.schedule import Cosine, Schedules
 from ptft.transfer.recipes import TransferConfig, budget
@@ -134,6 +135,21 @@ class FinetuneConfig(RunConfig):
     transfer: TransferConfig = TransferConfig()
 
 
+class CompareConfig(FinetuneConfig):
+    """Config of `ptft compare`: a finetuning, and what to compare it with."""
+
+    compare: CompareSection = CompareSection()
+
+    @model_validator(mode="after")
+    def _equal_budgets(self) -> Self:
+        for key in ("patience", "max_minutes"):
+            if getattr(self.train, key) is not None:
+                raise ValueError(f"train.{key}: in a comparison every run gets the same steps. Leave it out.")
+        if self.data.labels_per_class is not None:
+            raise ValueError("data.labels_per_class: a comparison draws labels itself. Set compare.labels_per_class.")
+        return self
+
+
 RunConfigT = TypeVar("RunConfigT", bound=RunConfig)
 
 
@@ -164,8 +180,8 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
     )
 
 
-def default_folder(config: RunConfig, named_after: Path) -> Path:
-    """The run folder: what the config says, else `runs/` and the stem of the config (or data folder)."""
+def default_folder(config: RunConfig, named_after: Path, suffix: str = "") -> Path:
+    """The run folder: what the config says, else `runs/`, the stem of the config (or data folder) and `suffix`."""
     if config.out:
         return Path(config.out)
-    return Path("runs") / (named_after.stem if named_after.suffix else named_after.resolve().name)
+    return Path("runs") / ((named_after.stem if named_after.suffix else named_after.resolve().name) + suffix)

@@ -7,9 +7,10 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+from ptft.config.base import Config
 from ptft.config.components import alternatives, is_section, members, own_names
 from ptft.config.yaml_text import one_line
-from ptft.settings import FinetuneConfig
+from ptft.settings import CompareConfig
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
@@ -17,8 +18,8 @@ BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 
 def reference() -> str:
     """The reference as Markdown: one table for each section, one for each component."""
-    lines = ["#### top level", *_table(FinetuneConfig, only={"seed", "device", "out"})]
-    for key, field in FinetuneConfig.model_fields.items():
+    lines = ["#### top level", *_table(CompareConfig, only={"seed", "device", "out"})]
+    for key, field in CompareConfig.model_fields.items():
         components = members(field.annotation)
         sections = components or [part for part in alternatives(field.annotation) if is_section(part)]
         common = _common(components)
@@ -56,6 +57,9 @@ def _table(section: Any, only: set[str] | None = None, without: Set[str] = froze
     lines = ["", "| key | default | meaning |", "|---|---|---|"]
     for key, field in section.keys().items():
         if key == "name" or key in without or (only is not None and key not in only):
+            continue
+        if isinstance(field.default, Config) and only is None:
+            lines += [row.replace("| `", f"| `{key}.", 1) for row in _table(type(field.default))[3:]]
             continue
         default = "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")

@@ -253,11 +253,12 @@ def test_init_writes_a_pair_that_is_valid_and_never_overwrites(ptft: Ptft, tmp_p
     assert pretrain.read_text() == "mine"
 
 
-@pytest.mark.parametrize("what", ["pretrain", "finetune"])
+@pytest.mark.parametrize("what", ["pretrain", "finetune", "compare"])
 def test_schema_is_json(ptft: Ptft, what: str) -> None:
     properties = ptft("schema", what).json["properties"]
     assert {"data", "model", "train"} <= properties.keys()
-    assert ("transfer" in properties) == (what == "finetune")
+    assert ("transfer" in properties) == (what != "pretrain")
+    assert ("compare" in properties) == (what == "compare")
 
 
 def test_a_file_size_limit_exits_5_in_a_sentence_and_a_raised_one_goes_on(tmp_path: Path, config: Path) -> None:

@@ -6,13 +6,15 @@ import pytest
 from making import COLOURS, Ptft, make_images, write_config
 
 from ptft.config.load import load
-from ptft.settings import FinetuneConfig, PretrainConfig
+from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig, RunConfig
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
-def kind(path: Path) -> type[PretrainConfig | FinetuneConfig]:
+def kind(path: Path) -> type[RunConfig]:
+    if path.stem.startswith("compare"):
+        return CompareConfig
     return FinetuneConfig if "finetune" in path.stem else PretrainConfig
 
 
@@ -28,7 +30,7 @@ def test_a_shipped_config_is_valid_and_states_command_time_and_accuracy(path: Pa
     assert "minutes" in text
 
 
-@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "compare"])
 def test_the_shipped_schemas_are_those_of_the_configs(ptft: Ptft, command: str) -> None:
     assert (ROOT / "configs" / f"{command}.schema.json").read_text() == ptft("schema", command).out
 

@@ -17,18 +17,20 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
     The source's own parts are kept. Where it has none, each class is ranked by a hash of (split_seed, image
     name) and the first ones are held out: a class is divided by the names in it alone, so choosing other
     classes, or another seed of the run, never moves a test image into training (adding images to a class can).
-    A few-shot subset is ranked by the run's seed; with one seed 5 labels per class are among the 20.
+    A few-shot subset is ranked by the run's seed; with one seed 5 labels per class are among the 20. With
+    validation_per_class the validation images are set aside before it is drawn: the same ones for every subset.
 
     Args:
         source: what a data source found.
-        config: classes, labels_per_class, validation, test, split_seed.
+        config: classes, labels_per_class, validation, validation_per_class, test, split_seed.
         seed: the run's seed, for labels_per_class.
 
     Returns:
         Class names in the order of the labels, and the records of each part.
 
     Raises:
-        DataError: unknown or empty classes; a class in validation or test that training does not know.
+        DataError: unknown or empty classes; fewer images of a class than asked for; a class in validation or test
+            that training does not know.
     """
     classes = _choose_classes(source, config)
     records = [record for record in source.records if record.label in set(classes)]
@@ -39,9 +41,13 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
     held_key = ("split", str(config.split_seed))
     if not own_test and not own_validation and not parts["train"]:
         parts["test"], pool = _hold_out(pool, config.test, held_key)
+    if not own_validation and config.validation_per_class is not None:
+        parts["validation"] = _first_per_class(pool, "validation_per_class", config.validation_per_class, held_key)
+        held = {id(record) for record in parts["validation"]}
+        pool = [record for record in pool if id(record) not in held]
     if config.labels_per_class is not None:
-        pool = _first_per_class(pool, config.labels_per_class, ("few", str(seed)))
-    if not own_validation and config.validation > 0:
+        pool = _first_per_class(pool, "labels_per_class", config.labels_per_class, ("few", str(seed)))
+    if not parts["validation"] and config.validation > 0:
         parts["validation"], pool = _hold_out(pool, config.validation, (*held_key, "validation"))
     parts["train"] = pool
     _check(source, classes, parts)
@@ -108,12 +114,13 @@ def _hold_out(records: Sequence[Record], fraction: float, key: tuple[str, ...]) 
     )
 
 
-def _first_per_class(records: Sequence[Record], count: int, key: tuple[str, ...]) -> list[Record]:
+def _first_per_class(records: Sequence[Record], asked_by: str, count: int, key: tuple[str, ...]) -> list[Record]:
+    """`count` records of each class, in their order; `asked_by` is the config's key for it."""
     chosen: set[int] = set()
     for label, members in _by_class(records, key).items():
         if len(members) < count:
             raise DataError(
-                f"data.labels_per_class: class {_names([label or ''])} has only {len(members)} training images, "
+                f"data.{asked_by}: class {_names([label or ''])} has only {len(members)} training images, "
                 f"{count} were asked for."
             )
         chosen.update(id(record) for record in members[:count])

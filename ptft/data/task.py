@@ -67,7 +67,7 @@ class Task:
         parts: train, and validation and test where they are not empty.
         fingerprint: SHA-256 over classes, labels and the content of every training image.
         listing: SHA-256 over which image, by name, is in which part.
-        held_out: SHA-256 over the content of every validation and test image.
+        held_out: SHA-256 over the content of every validation and test image; empty when not all parts were read.
         bad_images: one line for each image that was left out.
     """
 
@@ -99,6 +99,7 @@ def prepare(
     seed: int,
     in_channels: int | None = None,
     known: Format | None = None,
+    read: Sequence[Part] = PARTS,
     check_stop: Callable[[], None] = lambda: None,
 ) -> Task:
     """Splits a source and decodes its images.
@@ -109,6 +110,7 @@ def prepare(
         seed: the run's seed (few-shot subsets).
         in_channels: what the model was told to expect; None for as many as the images have.
         known: the format a checkpoint was trained with, kept as it is except for an image_size the config asks for.
+        read: the parts to decode, train among them; the task is without the others.
         check_stop: called between images; raises when a signal asked to stop.
 
     Raises:
@@ -116,11 +118,12 @@ def prepare(
         UsageError: data.mean and data.std are for another number of channels.
     """
     classes, records = split(source, config, seed=seed)
-    ordered = [record for part in PARTS for record in records[part]]
+    wanted: dict[Part, list[Record]] = {part: records[part] if part in read else [] for part in PARTS}
+    ordered = [record for part in PARTS for record in wanted[part]]
     size = config.image_size or (known.image_size if known else None)
     channels = known.in_channels if known else in_channels
     loaded = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
-    parts = _divide(loaded, records, classes)
+    parts = _divide(loaded, wanted, classes)
     if missing := [name for name, count in zip(classes, _counts(parts, len(classes)), strict=True) if not count]:
         raise DataError(f"{source.origin}: no readable training image of class {', '.join(map(repr, missing))}.")
     shape = parts["train"].images.take(torch.tensor([0])).shape
@@ -128,6 +131,8 @@ def prepare(
     format_ = Format(shape[-1], shape[1], mean, std)
     fingerprint = _fingerprint(parts["train"], loaded.digests, classes)
     held_out = hashlib.sha256(b"".join(loaded.digests[len(parts["train"]) :])).hexdigest()
+    if not set(PARTS) <= set(read):
+        held_out = ""  # of all of them or of none
     return Task(source.origin, classes, format_, parts, fingerprint, listing_of(records), held_out, loaded.bad)
 
 

@@ -54,6 +54,31 @@ def test_choosing_classes_or_adding_images_moves_no_test_image_into_training() -
     assert fewer["train"] == {name for name in whole["train"] if not name.startswith("ant")}
 
 
+def test_validation_per_class_is_the_same_for_every_draw_of_labels_and_these_stay_nested() -> None:
+    def few(count: int | None, seed: int) -> dict[str, set[str]]:
+        data = config(labels_per_class=count, validation_per_class=2)
+        return names(split(make_source(COUNTS), data, seed=seed)[1])
+
+    whole, five = few(None, 0), few(5, 0)
+    assert len(whole["validation"]) == 6
+    assert whole["validation"] == five["validation"] == few(3, 1)["validation"]
+    assert few(3, 0)["train"] < five["train"] < whole["train"]
+    assert five["train"] != few(5, 1)["train"]
+    assert not five["validation"] & (five["train"] | five["test"])
+
+
+def test_without_it_the_validation_images_depend_on_the_draw() -> None:
+    drawn = [names(split(make_source(COUNTS), config(labels_per_class=8), seed=seed)[1]) for seed in (0, 1)]
+    assert drawn[0]["validation"] != drawn[1]["validation"]
+
+
+def test_too_many_validation_images_of_a_class_are_refused() -> None:
+    with pytest.raises(DataError, match=r"data.validation_per_class: class 'no' has only 8 training images"):
+        split(make_source(COUNTS), config(validation_per_class=9), seed=0)
+    with pytest.raises(DataError, match="no training image of class 'no'"):
+        split(make_source(COUNTS), config(validation_per_class=8), seed=0)
+
+
 def test_few_shot_subsets_are_nested_seeded_and_share_the_test_part() -> None:
     def few(count: int, seed: int) -> dict[str, set[str]]:
         return names(split(make_source(COUNTS), config(labels_per_class=count, validation=0.0), seed=seed)[1])

@@ -1,0 +1,165 @@
+"""`ptft compare`: did pretraining help? The same task from random and from pretrained weights, on equal terms."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from ptft.config.load import dump, load
+from ptft.data.task import listing_of
+from ptft.drift import compare_configs
+from ptft.errors import DataError, NotFiniteError, UsageError
+from ptft.proof.cells import Cell, Setting, is_finished, predict_cells, predictions_path, train_cell
+from ptft.proof.comparison import Comparison
+from ptft.proof.judge import judge
+from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells
+from ptft.proof.plan import Plan, plan, tell_plan
+from ptft.proof.table import print_comparison
+from ptft.proof.workers import Workers
+from ptft.report.console import Console
+from ptft.run_folder import RunFolder
+from ptft.runtime import num_cores, pick_device
+from ptft.session import end_recorded
+from ptft.settings import CompareConfig
+from ptft.stop import stop_on_signals
+from ptft.storage import storage_errors, write_text_durably
+
+
+def compare(
+    config: CompareConfig, source: Path, out: Path, *, resume: bool, console: Console, command: str
+) -> Comparison:
+    """Compares a checkpoint with random weights, or goes on with it; cells that are finished are not run again.
+
+    Args:
+        config: as loaded.
+        source: the checkpoint.
+        out: folder of the comparison; each run has its own in `cells`, the result is `compare.json`.
+        resume: whether to go on with a comparison that is there; its section `compare` may differ then.
+        console: gets progress and tables.
+        command: as typed.
+
+    Raises:
+        PtftError: any of `ptft.errors`.
+    """
+    folder = RunFolder(out)
+    with stop_on_signals() as stop, folder.hold(resume=resume):
+        folder.identify("compare", source)
+        config = _as_begun(folder, config)
+        stop.folder = out
+        console.log_to(folder.log)
+        with end_recorded(folder, console):
+            found = plan(config, source, out, console)
+            write_text_durably(folder.config, dump(found.setting.config, header=command))
+            folder.write_status("running", 0, 0)
+            tell_plan(found, console)
+            # Here the target's test images are looked for among those the source was trained on (`ptft leak`).
+            comparison = judge(found, _run(found, console, stop.check), command)
+            print_comparison(console, comparison)
+            write_text_durably(out / "compare.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
+            folder.write_status("done", 0, 0, exit_code=0, reason=comparison.verdict)
+            return comparison
+
+
+def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
+    """The config of the comparison in the folder, with the section `compare` as it is given now.
+
+    Raises:
+        UsageError: anything else differs: runs that are finished would not be comparable with the others.
+    """
+    if not folder.is_started():
+        return config
+    stored = load(folder.config, CompareConfig)
+    drift, _ = compare_configs(stored, config.model_copy(update={"compare": stored.compare}))
+    if changes := (*drift.refused, *drift.accepted):
+        listed = "\n".join(f"  {line}" for line in changes)
+        raise UsageError(
+            f"{folder.path} holds a comparison with another config:\n{listed}\n"
+            "Only the section compare may change. Resume it with its own config, or choose another folder with --out."
+        )
+    return stored.model_copy(update={"compare": config.compare})
+
+
+def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[Place, Choice]:
+    """Tries the learning rates, runs every seed at the chosen ones, and lets those runs predict the test images."""
+    setting = found.setting
+    with Workers(_num_workers(setting.config), check_stop) as workers:
+        choices = choose_learning_rates(setting, partial(_train_all, setting, workers, console))
+        chosen = [cell for place, choice in choices.items() for cell in chosen_cells(setting, place, choice)]
+        unusable = [cell for cell in chosen if is_finished(setting, cell) and not _is_usable(setting, cell)]
+        for cell in unusable:  # lost before, and its weights removed; a wider or narrower grid now chooses it
+            with storage_errors(setting.folder(cell).path, "remove"):
+                shutil.rmtree(setting.folder(cell).path)
+        _train_all(setting, workers, console, chosen)
+        _check_finite(setting, chosen)
+        _predict_all(found, workers, chosen)
+    _tidy(setting, chosen)
+    return choices
+
+
+def _num_workers(config: CompareConfig) -> int:
+    if config.compare.jobs is not None:
+        return config.compare.jobs
+    return 1 if pick_device(config.device).type == "cuda" else num_cores()
+
+
+def _is_usable(setting: Setting, cell: Cell) -> bool:
+    return predictions_path(setting, cell).exists() or setting.folder(cell).best.exists()
+
+
+def _train_all(setting: Setting, workers: Workers, console: Console, cells: Sequence[Cell]) -> None:
+    """Runs those cells that are not finished, the long ones first."""
+    waiting = [cell for cell in cells if not is_finished(setting, cell)]
+    waiting.sort(key=setting.num_steps, reverse=True)
+    if not waiting:
+        return
+    console.say(f"{len(waiting)} of {len(cells)} runs to do:")
+    total = sum(map(setting.num_steps, waiting))
+    with console.bar(total, 0) as bar:
+        steps_done = 0
+
+        def done(index: int) -> None:
+            nonlocal steps_done
+            steps_done += setting.num_steps(waiting[index])
+            bar.update(steps_done, waiting[index].name)
+
+        workers.run([partial(train_cell, setting, cell) for cell in waiting], done)
+
+
+def _check_finite(setting: Setting, cells: Sequence[Cell]) -> None:
+    if diverged := [cell.name for cell in cells if setting.folder(cell).read_summary() is None]:
+        raise NotFiniteError(
+            f"{', '.join(diverged)}: training diverged, at a learning rate that was good for other seeds. "
+            "Give lower ones in compare.lrs, or set train.clip_norm."
+        )
+
+
+def _predict_all(found: Plan, workers: Workers, cells: Sequence[Cell]) -> None:
+    """Predictions that are not there yet, in as many portions as there are workers: each reads the images once.
+
+    Raises:
+        DataError: predictions are there, and the test images are others now.
+    """
+    setting = found.setting
+    listing = listing_of({"train": [], "validation": [], "test": found.test})
+    for cell in cells:
+        path = predictions_path(setting, cell)
+        if path.exists() and json.loads(path.read_text())["listing"] != listing:
+            raise DataError(
+                f"{found.origin} has other test images than when {cell.name} was run. Restore it, or start a new "
+                "comparison with --out."
+            )
+    waiting = [cell for cell in cells if not predictions_path(setting, cell).exists()]
+    num_portions = min(_num_workers(setting.config), len(waiting))
+    portions = [waiting[start::num_portions] for start in range(num_portions)]
+    workers.run([partial(predict_cells, setting, portion) for portion in portions], lambda _: None)
+
+
+def _tidy(setting: Setting, chosen: Sequence[Cell]) -> None:
+    """Removes the weights of learning rates that were not chosen: a comparison has a hundred runs."""
+    kept = {cell.name for cell in chosen}
+    for folder in (setting.out / "cells").iterdir():
+        if folder.name not in kept:
+            with storage_errors(folder, "tidy"):
+                for path in (folder / "checkpoints").glob("*.pt"):
+                    path.unlink()

@@ -1,0 +1,189 @@
+"""From a config and a checkpoint to what a comparison will run: everything the cells share is decided here, once."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ptft.data.records import Record, Source
+from ptft.data.sources import DataConfig
+from ptft.data.splits import Parts, split
+from ptft.errors import DataError, UsageError
+from ptft.models import Model
+from ptft.proof.cells import Setting
+from ptft.proof.design import Labels, order_of
+from ptft.report.console import Console
+from ptft.runtime import derive_seed, pick_device
+from ptft.settings import CompareConfig, resolve
+from ptft.train.calibration import calibrate
+from ptft.transfer.recipes import Budget
+from ptft.transfer.source import SourceWeights
+from ptft.transfer.sources import read_source
+
+_USUAL_LABELS = (5, 20, 100)
+# Validation decides between learning rates that differ by a point or two; more images cost more than they tell.
+_MOST_VALIDATION_PER_CLASS, _MOST_VALIDATION = 100, 2_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison will run, and on what.
+
+    Attributes:
+        setting: of all cells.
+        origin: phrase for the target's images.
+        classes: of the target.
+        num_labels: labels of all classes at each number of them a class.
+        num_validation, num_test: images of those parts, the same for every cell.
+        listing: of the test images, by which predictions made earlier are known again.
+    """
+
+    setting: Setting
+    origin: str
+    classes: Sequence[str]
+    num_labels: dict[Labels, int]
+    num_validation: int
+    test: Sequence[Record]
+
+
+def plan(config: CompareConfig, source: Path, out: Path, console: Console) -> Plan:
+    """Decides model, image format, validation, numbers of labels, steps, precision.
+
+    Validation images are set aside from the training images before any label is drawn: the same ones for every arm,
+    number of labels and seed, never test images, and never counted as labels. To choose a learning rate on a
+    share of 5 labels would be to choose it by chance; every arm has this same advantage over somebody who owns
+    nothing but the labels.
+
+    Args:
+        config: as loaded.
+        source: the checkpoint, or a bare state dict.
+        out: folder of the comparison.
+        console: for the calibration.
+
+    Raises:
+        PtftError: UsageError, DataError, CheckpointError.
+    """
+    weights = read_source(source, config.model)
+    model, image_size = _model_and_size(config, weights, source)
+    listed = config.data.open()
+    data = _with_validation(listed, config.data.model_copy(update={"image_size": image_size}))
+    classes, parts = split(listed, data, seed=0)
+    if not parts["test"]:
+        raise DataError(
+            f"{listed.origin} has no test images, and validation images choose the learning rates here. "
+            "If they are in a folder of their own, name it test: validation is then drawn from train."
+        )
+    labels = _labels(config, listed, data, parts)
+    config = config.model_copy(
+        update={
+            "data": data,
+            "model": model,
+            "compare": config.compare.model_copy(update={"labels_per_class": labels}),
+        }
+    )
+    num_labels = {number: len(parts["train"]) if number == "all" else number * len(classes) for number in labels}
+    budgets = {number: _budget(config, count, image_size) for number, count in num_labels.items()}
+    config = _calibrated(config, model, len(classes), image_size, budgets[labels[-1]].batch_size, console)
+    charged = _pretraining_steps(weights, source) if config.compare.charge_pretraining else 0
+    setting = Setting(config, source, out, budgets, charged)
+    return Plan(setting, listed.origin, classes, num_labels, len(parts["validation"]), parts["test"])
+
+
+def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Path) -> tuple[Model, int]:
+    """The architecture, with its channels, and the image side, of every arm."""
+    model, known = config.model or weights.model, weights.format
+    if model is None:
+        raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
+    channels = known.in_channels if known else model.in_channels
+    size = config.data.image_size or (known.image_size if known else None)
+    if channels is None or size is None:
+        missing = "model.in_channels" if channels is None else "data.image_size"
+        raise UsageError(f"{source} does not say what images it was trained on. Set {missing}.")
+    return model.model_copy(update={"in_channels": channels}), size
+
+
+def _with_validation(listed: Source, data: DataConfig) -> DataConfig:
+    """The data with its number of validation images: the source's own part, as the config says, or a fifth."""
+    if data.validation_per_class is not None or any(record.part == "validation" for record in listed.records):
+        return data
+    classes, parts = split(listed, data.model_copy(update={"validation": 0.0}), seed=0)
+    most = min(_MOST_VALIDATION_PER_CLASS, _MOST_VALIDATION // len(classes))
+    return data.model_copy(update={"validation_per_class": max(1, min(_smallest(parts) // 5, most))})
+
+
+def _smallest(parts: Parts) -> int:
+    """Training images of the class that has the fewest."""
+    return min(Counter(record.label for record in parts["train"]).values())
+
+
+def _labels(config: CompareConfig, listed: Source, data: DataConfig, parts: Parts) -> tuple[Labels, ...]:
+    """Numbers of labels a class, rising; the usual ones as far as every class reaches.
+
+    Raises:
+        DataError: the config asks for more than a class has.
+    """
+    asked, smallest = config.compare.labels_per_class, _smallest(parts)
+    if asked is None:
+        return (*(number for number in _USUAL_LABELS if number < smallest), "all")
+    greatest = max(asked, key=lambda number: -1 if number == "all" else number)
+    if greatest != "all" and greatest > smallest:
+        split(listed, data.model_copy(update={"labels_per_class": greatest}), seed=0)
+    return tuple(sorted(asked, key=order_of))
+
+
+def _budget(config: CompareConfig, num_examples: int, image_size: int) -> Budget:
+    """Steps and batch size: as `ptft finetune` would take them for so many images."""
+    train = resolve(config, num_examples=num_examples, image_size=image_size).train
+    return Budget(train.num_steps(num_examples), train.batch_size or 1)
+
+
+def _calibrated(
+    config: CompareConfig, model: Model, num_classes: int, image_size: int, batch_size: int, console: Console
+) -> CompareConfig:
+    """Precision and memory format measured once, so that all cells compute alike."""
+    train, device = config.train, pick_device(config.device)
+    torch.manual_seed(derive_seed("init", config.seed))
+    channels = model.in_channels or 1
+    classifier = model.build(num_classes, channels).to(device)
+    shape = (-(-batch_size // train.accumulate), channels, image_size, image_size)
+    choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format)
+    if sentence:
+        console.say(sentence)
+    decided = {"precision": choice.precision, "memory_format": choice.memory_format}
+    return config.model_copy(update={"train": train.model_copy(update=decided)})
+
+
+def _pretraining_steps(weights: SourceWeights, source: Path) -> int:
+    if not weights.lineage:
+        raise UsageError(f"compare.charge_pretraining: {source} does not say how long it was trained.")
+    return sum(ancestor.steps for ancestor in weights.lineage)
+
+
+def tell_plan(found: Plan, console: Console) -> None:
+    """What will be run, in three lines."""
+    setting, section = found.setting, found.setting.config.compare
+    budgets = ", ".join(
+        f"{number} ({found.num_labels[number]:,} images): {budget.steps:,} of {budget.batch_size}"
+        for number, budget in setting.budgets.items()
+    )
+    tuning = min(section.tuning_seeds, section.seeds)
+    num_runs = _fewest_runs(setting.config, len(setting.budgets))
+    console.say(
+        f"target: {found.origin}: {len(found.classes)} classes, {len(found.test):,} test images; learning rates are "
+        f"chosen on {found.num_validation:,} validation images, the same for every run and no test images.\n"
+        f"labels a class, and steps and batch size of every arm: {budgets}.\n"
+        f"{', '.join(section.arms)}; {section.seeds} seeds, learning rates tried on {tuning} of them: at least "
+        f"{num_runs:,} runs."
+    )
+    if setting.charged_steps:
+        console.say(f"random weights get the {setting.charged_steps:,} steps of the pretraining in addition.")
+
+
+def _fewest_runs(config: CompareConfig, num_points: int) -> int:
+    section = config.compare
+    default_lr = type(config.optim).model_fields["lr"].default
+    tuning = min(section.tuning_seeds, section.seeds)
+    runs = (len(section.lrs.of(arm, default_lr)) * tuning + section.seeds - tuning for arm in section.arms)
+    return num_points * sum(runs)

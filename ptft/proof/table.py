@@ -1,0 +1,57 @@
+"""A comparison as tables on the console."""
+
+from ptft.proof.comparison import ArmResult, Comparison, Point, per_class
+from ptft.proof.design import Arm
+from ptft.report.console import Console
+
+NAMES: dict[Arm, str] = {"random": "random weights", "pretrained": "pretrained", "probe": "frozen probe"}
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Accuracy of every arm, then what each gained, a row for each number of labels."""
+    points = comparison.points
+    names = list(points[0].arms)
+    num_seeds = points[0].arms["random"].top1.num_seeds
+    console.say(
+        f"\nmean test accuracy with its 95 % interval: {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}, n = "
+        f"{comparison.num_test:,} images; learning rate chosen on {comparison.num_validation:,} validation images:"
+    )
+    console.table(
+        ["labels a class", *(NAMES[name] for name in names)],
+        [[str(point.labels), *(_accuracy(point.arms[name]) for name in names)] for point in points],
+    )
+    console.say("\nagainst random weights, paired by seed and image:")
+    console.table(
+        ["labels a class", "arm", "points", "95 % interval", "alone", "McNemar p", "as good at step", "worth labels"],
+        [_gain(point, name, point.arms[name]) for point in points for name in names if name != "random"],
+    )
+    for point in points:
+        for name, arm in point.arms.items():
+            if arm.choice.is_at_edge and len(arm.choice.tried) > 1:
+                console.say(
+                    f"  {NAMES[name]}, {per_class(point.labels)}: the best learning rate, {arm.choice.lr:g}, is at the "
+                    f"edge of those tried. Give others in compare.lrs.{name}."
+                )
+    if len(points) > 1:
+        console.say(f"  The verdict below allows for {len(points)} looks at once (Holm); `alone` does not.")
+
+
+def _accuracy(arm: ArmResult) -> str:
+    interval = arm.top1.interval(".1f")
+    return f"{100 * arm.top1.mean:.1f} %" + (f" ({interval})" if interval else "") + f", lr {arm.choice.lr:g}"
+
+
+def _gain(point: Point, name: Arm, arm: ArmResult) -> list[str]:
+    gain = arm.gain
+    assert gain is not None
+    step = "never" if gain.steps_to_baseline is None else f"{gain.steps_to_baseline:,} of {arm.num_steps:,}"
+    return [
+        str(point.labels),
+        NAMES[name],
+        f"{100 * gain.difference.mean:+.1f}",
+        gain.difference.interval("+.1f") or "–",
+        gain.verdict,
+        f"{gain.p_value:.2g}",
+        step,
+        "–" if gain.worth is None else str(gain.worth),
+    ]

@@ -1,0 +1,209 @@
+"""A real comparison, small: equal terms, no look at the test images while choosing, nothing run twice."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from making import COLOURS, Ptft, Result, make_images, run_process, write_config
+
+from ptft.checkpoint import read
+
+SECTION = {"labels_per_class": [2, "all"], "seeds": 2, "tuning_seeds": 1, "jobs": 2}
+SECTION |= {"lrs": {arm: [0.01, 0.1] for arm in ("random", "pretrained", "probe")}}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images, a checkpoint trained on them, a compare config, and a comparison, done."""
+    folder = tmp_path_factory.mktemp("compare")
+    make_images(folder / "photos", COLOURS, 20)
+    make_images(folder / "things", {"dark": (60, 60, 60), "light": (120, 120, 120)}, 20)
+    write_config(folder / "source.yaml")
+    assert run_process("pretrain", "source.yaml", "--out", "source", cwd=folder).code == 0
+    write_config(folder / "run.yaml", data={"root": "things"}, train={"steps": 6, "batch_size": 4}, compare=SECTION)
+    first = compare(folder, "--json")
+    assert first.code == 0, first.err
+    (folder / "stdout.json").write_text(first.out)
+    (folder / "stderr.txt").write_text(first.err)
+    return folder
+
+
+def compare(folder: Path, *arguments: str) -> Result:
+    return run_process(
+        "compare", "run.yaml", "--from", "source/checkpoints/best.pt", *arguments, cwd=folder, timeout=600
+    )
+
+
+def cells(folder: Path) -> list[Path]:
+    return sorted((folder / "runs" / "run-compare" / "cells").iterdir())
+
+
+def test_stdout_is_one_object_with_every_point_arm_and_seed(place: Path) -> None:
+    text = (place / "stdout.json").read_text()
+    assert text.count("\n") == 1
+    found = json.loads(text)
+    assert found == json.loads((place / "runs/run-compare/compare.json").read_text())
+    assert [point["labels_per_class"] for point in found["points"]] == [2, "all"]
+    assert [point["num_labels"] for point in found["points"]] == [4, 26]
+    for point in found["points"]:
+        assert list(point["arms"]) == ["random", "pretrained", "probe"]
+        for arm in point["arms"].values():
+            assert arm["top1"]["low"] <= arm["top1"]["mean"] <= arm["top1"]["high"]
+            assert len(arm["top1_of_seeds"]) == 2
+            assert arm["top1"]["num_images"] == found["num_test"] == 8
+        gain = point["arms"]["pretrained"]["gain"]
+        pairs = zip(point["arms"]["random"]["top1_of_seeds"], point["arms"]["pretrained"]["top1_of_seeds"], strict=True)
+        assert gain["difference"]["mean"] == pytest.approx(sum(after - before for before, after in pairs) / 2)
+        assert len(gain["mcnemar"]) == 2
+
+
+def test_stderr_has_the_plan_and_the_table(place: Path) -> None:
+    said = (place / "stderr.txt").read_text()
+    assert "at least 18 runs" in said
+    assert "worth labels" in said
+    assert "frozen probe" in said
+    assert "Give others in compare.lrs" in said
+
+
+def test_the_arms_differ_only_in_weights_and_learning_rate(place: Path) -> None:
+    configs = [yaml.safe_load((cell / "config.yaml").read_text()) for cell in cells(place)]
+    assert len(configs) == 18
+    for config in configs:
+        config.pop("transfer", None)
+        del config["seed"], config["optim"]["lr"], config["data"]["labels_per_class"]
+    assert all(config == configs[0] for config in configs)
+    assert configs[0]["train"]["steps"] == 6
+    assert read(next(place.glob("runs/run-compare/cells/*/checkpoints/best.pt"))).metadata.in_channels == 3
+
+
+def test_no_run_looks_at_the_test_images_and_all_have_the_same_validation(place: Path) -> None:
+    for cell in cells(place):
+        summary = json.loads((cell / "summary.json").read_text())
+        assert "test" not in summary
+        assert summary["validation"]["num_examples"] == 6
+    log = (cells(place)[0] / "log.txt").read_text()
+    assert "4 train, 6 validation" in log or "26 train, 6 validation" in log
+
+
+def test_only_the_chosen_learning_rates_keep_weights_and_meet_the_test_images(place: Path) -> None:
+    found = json.loads((place / "stdout.json").read_text())
+    chosen = {
+        f"{name}-labels-{point['labels_per_class']}-seed-{seed}-lr-{arm['lr']:g}"
+        for point in found["points"]
+        for name, arm in point["arms"].items()
+        for seed in range(2)
+    }
+    assert {cell.name for cell in cells(place) if list(cell.glob("checkpoints/*.pt"))} == chosen
+    assert {cell.name for cell in cells(place) if (cell / "test.json").exists()} == chosen
+    assert len(chosen) == 12
+
+
+def test_its_accuracies_are_those_that_evaluate_gives(ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    found = json.loads((place / "stdout.json").read_text())
+    arm = found["points"][0]["arms"]["pretrained"]
+    cell = place / f"runs/run-compare/cells/pretrained-labels-2-seed-1-lr-{arm['lr']:g}"
+    result = ptft("evaluate", cell / "checkpoints/best.pt", "--json")
+    assert result.json["top1"] == arm["top1_of_seeds"][1]
+
+
+def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_the_same(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    command = ["compare", "run.yaml", "--from", "source/checkpoints/best.pt"]
+    refused = ptft(*command)
+    assert (refused.code, refused.out) == (2, "")
+    assert "--resume" in refused.err
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    again = ptft(*command, "--resume", "--json")
+    assert "runs to do" not in again.err
+    first = json.loads((place / "stdout.json").read_text())
+    assert again.json | {"command": ""} == first | {"command": ""}
+    after = {path for path in before if path.stat().st_mtime_ns != before[path]}
+    changed = {"compare.json", "config.yaml", "status.json", "log.txt", ".lock"}
+    assert after <= {place / "runs/run-compare" / name for name in changed}
+    other = ptft(*command, "--resume", "--set", "augment.shift=1")
+    assert other.code == 2
+    assert "augment.shift: the run has null, now 1" in other.err
+    longer = ptft(*command, "--resume", "--set", "train.steps=9")
+    assert longer.code == 2
+    assert "Only the section compare may change" in longer.err
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def state(pid: int) -> str:
+    """As the kernel has it; `Z` is a process that ended and nobody asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "gone"
+
+
+def has_trained(out: Path) -> bool:
+    return any('"done"' in path.read_text() for path in out.glob("cells/*/status.json"))
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="children are found in /proc")
+def test_stopped_or_killed_it_leaves_no_process_and_ends_with_the_same_table(place: Path) -> None:
+    out = place / "killed"
+    command = [sys.executable, "-m", "ptft", "compare", "run.yaml", "--from", "source/checkpoints/best.pt"]
+    command += ["--out", "killed", "--resume", "--json"]
+    for signum, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 300
+        while not (has_trained(out) and len(children(process)) > 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        left = children(process)
+        process.send_signal(signum)
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == code, said
+        while not all(state(pid) in "gone Z" for pid in left) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert all(state(pid) in "gone Z" for pid in left)
+    done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/summary.json")}
+    assert done
+    result = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items())
+    whole = json.loads((place / "stdout.json").read_text())
+    assert json.loads(result.stdout)["points"] == whole["points"]
+
+
+def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place: Path, tmp_path: Path) -> None:
+    source = place / "source/checkpoints/best.pt"
+    config = write_config(tmp_path / "run.yaml", data={"root": str(place / "things")}, train={"steps": 6})
+
+    def refusal(*arguments: str) -> tuple[int, str]:
+        result = ptft("compare", config, "--from", source, "--out", "out", *arguments)
+        assert result.out == ""
+        return result.code, result.err
+
+    code, said = refusal("--labels-per-class", "5,alle")
+    assert code == 2
+    assert "Did you mean all?" in said
+    code, said = refusal("--labels-per-class", "5,500")
+    assert code == 3
+    assert "only 13 training images, 500 were asked for" in said
+    code, said = refusal("--set", "train.patience=3")
+    assert code == 2
+    assert "every run gets the same steps" in said
+    code, said = refusal("--set", "data.labels_per_class=3")
+    assert code == 2
+    assert "Set compare.labels_per_class" in said
+    make_images(tmp_path / "parts" / "train", COLOURS, 4)
+    make_images(tmp_path / "parts" / "val", COLOURS, 2)
+    code, said = refusal("--data", "parts")
+    assert code == 3
+    assert "name it test" in said
+    assert not list(tmp_path.glob("out/cells"))
+    result = ptft("finetune", place / "run.yaml", "--from", source)
+    assert "is a config of `ptft compare`" in result.err

@@ -1,0 +1,75 @@
+"""Intervals over seeds and images: their width against known cases, and what they cover."""
+
+import numpy as np
+import pytest
+
+from ptft.proof.bootstrap import paired_bootstrap
+from ptft.proof.paired import paired_difference
+from ptft.proof.spread import holm, spread_of
+
+
+def simulate(rng: np.random.Generator, seeds: int, images: int, effect: float, of_seeds: float) -> np.ndarray:
+    """Differences -1, 0, 1 of two arms on shared test images, each seed better or worse by chance."""
+    difficulty = rng.beta(2, 1, images)
+    arms = [
+        rng.random((seeds, images)) < np.clip(difficulty + shift + rng.normal(0, of_seeds, (seeds, 1)), 0, 1)
+        for shift in (0.0, effect)
+    ]
+    return arms[1] * 1.0 - arms[0]
+
+
+def test_where_every_image_is_alike_it_is_students_interval() -> None:
+    seeds = [0.02, 0.05, -0.01, 0.04]
+    found = spread_of(np.repeat(np.array(seeds)[:, None], 7, axis=1))
+    expected = paired_difference([0.0] * 4, seeds)
+    assert found.mean == pytest.approx(expected.mean)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.003)
+
+
+def test_where_every_seed_is_alike_it_is_the_bootstrap_of_the_images() -> None:
+    row = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], 400, p=[0.1, 0.7, 0.2])
+    found = spread_of(np.tile(row, (5, 1)))
+    expected = paired_bootstrap(np.zeros(400), row, seed=0)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.004)
+
+
+@pytest.mark.parametrize(("seeds", "of_seeds"), [(3, 0.04), (5, 0.04), (5, 0.0)])
+def test_equal_arms_seem_different_in_at_most_one_of_twenty(seeds: int, of_seeds: float) -> None:
+    rng = np.random.default_rng(seeds)
+    found = [spread_of(simulate(rng, seeds, 300, 0.0, of_seeds)) for _ in range(60)]
+    wrong = sum(spread.p_value is not None and spread.p_value <= 0.05 for spread in found)
+    assert wrong <= 6  # 3 expected at most; 7 or more come once in 30 even then
+
+
+def test_pooling_the_images_of_all_seeds_would_seem_different_far_too_often() -> None:
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(50):
+        differences = simulate(rng, 5, 300, 0.0, 0.04).ravel()
+        naive = paired_bootstrap(np.zeros(len(differences)), differences, seed=0, num_resamples=1000)
+        wrong += naive.low > 0 or naive.high < 0
+    assert wrong > 10
+
+
+def test_a_real_difference_is_seen() -> None:
+    rng = np.random.default_rng(1)
+    found = [spread_of(simulate(rng, 5, 300, 0.12, 0.03)) for _ in range(20)]
+    assert sum(spread.low is not None and spread.low > 0 for spread in found) > 16
+
+
+def test_one_seed_has_no_interval() -> None:
+    found = spread_of(np.array([[0.0, 1.0, 1.0]]))
+    assert (found.low, found.high, found.p_value) == (None, None, None)
+    assert found.interval("+.1f") == ""
+
+
+def test_no_difference_at_all_has_p_value_1() -> None:
+    found = spread_of(np.zeros((4, 50)))
+    assert (found.mean, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_holm_steps_down_until_one_fails() -> None:
+    # 0.01 <= 0.05/4; 0.015 <= 0.05/3; 0.03 > 0.05/2 ends it, although 0.04 <= 0.05.
+    assert holm([0.04, 0.01, 0.03, 0.015]) == [False, True, False, True]
+    assert holm([0.04]) == [True]
+    assert holm([0.04, 0.9]) == [False, False]

@@ -1,0 +1,50 @@
+"""Worker processes: errors come back as they were, and none is left behind."""
+
+import signal
+import time
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+
+from ptft.checkpoint import read
+from ptft.errors import OutOfMemoryError, PtftError, StoppedError
+from ptft.proof.workers import Job, Workers
+
+
+def run(*jobs: Job) -> list[int]:
+    done: list[int] = []
+    with Workers(1, lambda: None) as workers:
+        workers.run(jobs, done.append)
+    return done
+
+
+def test_jobs_are_done_in_other_processes_and_their_errors_keep_exit_code_and_sentence(tmp_path: Path) -> None:
+    with Workers(2, lambda: None) as workers:
+        done: list[int] = []
+        workers.run([partial(Path.touch, tmp_path / name) for name in "abc"], done.append)
+        assert sorted(done) == [0, 1, 2]
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
+        with pytest.raises(PtftError, match=r"nowhere.pt: no such checkpoint file") as caught:
+            workers.run([partial(read, Path("nowhere.pt"))], done.append)
+        assert caught.value.exit_code == 4
+        with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
+            workers.run([partial(int, "x")], done.append)
+
+
+def test_a_killed_worker_is_taken_for_want_of_memory() -> None:
+    with pytest.raises(OutOfMemoryError, match=r"compare\.jobs"):
+        run(partial(signal.raise_signal, signal.SIGKILL))
+
+
+def test_a_stop_ends_a_worker_at_work() -> None:
+    def check_stop() -> None:
+        if time.monotonic() > stopped_at:
+            raise StoppedError(signal.SIGTERM)
+
+    stopped_at = time.monotonic() + 0.5
+    with pytest.raises(StoppedError), Workers(1, check_stop) as workers:
+        workers.run([partial(time.sleep, 600)], lambda _: None)
+    assert time.monotonic() < stopped_at + 120
+    assert active_children() == []
