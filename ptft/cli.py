@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import ptft
-from ptft.errors import ConfigError, PtftError, UsageError
+from ptft.errors import ConfigError, PtftError, StorageError, UsageError
 from ptft.stop import end_on_signals, ignore_signals
 from ptft.storage import machine_errors
 
@@ -391,7 +391,12 @@ def _complain(error: PtftError) -> None:
 
 
 def _print(text: str) -> None:
-    typer.echo(text)
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write the result to stdout: {error.strerror}.") from error
 
 
 def _console() -> "Console":

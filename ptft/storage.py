@@ -57,7 +57,9 @@ def machine_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             raise
-        raise _failure(Path(str(error.filename or "a file")), "use", error) from error
+        if not isinstance(error.filename, str | bytes):
+            raise StorageError(f"cannot read or write: {error.strerror}. {_ADVICE[error.errno]}") from error
+        raise _failure(Path(os.fsdecode(error.filename)), "use", error) from error
 
 
 def _failure(path: Path, doing: str, error: OSError, num_bytes: int = 0) -> StorageError:

@@ -190,6 +190,15 @@ def test_a_read_only_file_system_is_told_in_one_sentence(scene: Scene) -> None:
     tell("a read-only file system", failures, 1)
 
 
+def fill_stdout() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+def test_a_result_that_stdout_cannot_take_is_told(scene: Scene) -> None:
+    result = scene.run("whole", before=fill_stdout)
+    assert one_sentence(result, 5, "cannot write the result to stdout: No space left on device.")
+
+
 def test_control_a_line_of_metrics_that_is_torn_or_doubled_is_noticed(scene: Scene, tmp_path: Path) -> None:
     lines = (scene.path / "whole" / "metrics.jsonl").read_text()
     (tmp_path / "metrics.jsonl").write_text(lines)
