@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ptft.proof.bootstrap import paired_bootstrap
-from ptft.proof.paired import Difference
+from ptft.proof.paired import Difference, paired_difference
 from ptft.proof.scores.worth import Worth
 
 Verdict = Literal["use", "cannot tell", "none"]
@@ -22,7 +21,7 @@ class Measured:
         model: name of its architecture.
         image_size: side in pixels of the images it was given.
         worth: of its features.
-        random: of the features of random weights, for the same images.
+        random: of the features of random weights, the best of several draws, for the same images.
     """
 
     path: Path
@@ -35,7 +34,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Place:
-    """A checkpoint in the ranking; differences are in accuracy of the linear probe, on the same images.
+    """A checkpoint in the ranking; differences are in LogME, on the same images.
 
     Attributes:
         measured: the checkpoint.
@@ -98,20 +97,20 @@ class Ranking:
 
     def sentence(self) -> str:
         """The recommendation in words."""
-        first, gain = self.best.measured.path, points(self.best.over_random)
+        first = self.best.measured
+        gain = f"LogME {told(self.best.over_random)}, probe {_percent(first.worth)} against {_percent(first.random)}"
         if self.verdict == "none":
-            return f"none is surely better than random weights: {first}, the first, has {gain} over them."
+            return f"none is surely better than random weights: the first, {first.path}, has {gain}."
         if self.verdict == "use":
-            return f"use {first}: {gain} over random weights" + self._distance() + "."
-        names = ", ".join(f"{place.measured.path}, {points(place.behind)}" for place in self.rivals if place.behind)
-        return f"cannot tell {first} from {names}: the difference may be chance. More labelled images would tell."
+            return f"use {first.path}: better than random weights ({gain})" + self._distance() + "."
+        names = ", ".join(str(place.measured.path) for place in self.rivals)
+        return f"cannot tell {first.path} from {names}: the difference may be chance. More labelled images would tell."
 
     def _distance(self) -> str:
         if len(self.places) == 1:
             return ""
-        second = self.places[1]
-        assert second.behind is not None
-        return f", and {second.measured.path} is behind by {points(second.behind)}"
+        names = "the other" if len(self.places) == 2 else f"all {len(self.places) - 1} others"
+        return f" and than {names}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for `--json` and a page."""
@@ -124,23 +123,23 @@ class Ranking:
         }
 
 
-def rank(measured: Sequence[Measured], *, seed: int) -> Ranking:
-    """Orders checkpoints by the accuracy of the linear probe, equal ones by LogME, and compares them.
+def rank(measured: Sequence[Measured]) -> Ranking:
+    """Orders checkpoints by LogME and compares them.
 
-    Differences are bootstrapped over images, in pairs, as all scores are of the same images. With n intervals each
-    has the confidence 1 - 0.05/n (Bonferroni): the first is chosen for being highest, and 20 equal checkpoints would
-    otherwise have a winner nearly always.
+    Differences are taken image by image, as all scores are of the same images, with Student's interval of their mean.
+    Of n intervals each has the confidence 1 - 0.05/n (Bonferroni): the first is chosen for being the highest, and
+    among many equal ones some would otherwise look better than random weights nearly always.
 
     Args:
-        measured: at least one.
-        seed: of the bootstrap.
+        measured: at least one, all of the same images.
     """
-    ordered = sorted(measured, key=lambda one: (one.worth.probe, one.worth.logme), reverse=True)
+    ordered = sorted(measured, key=lambda one: one.worth.logme, reverse=True)
     first = ordered[0]
     confidence = 1 - 0.05 / (2 * len(ordered) - 1)
 
     def difference(before: Worth, after: Worth) -> Difference:
-        return paired_bootstrap(before.probe_right, after.probe_right, seed=seed, confidence=confidence)
+        pair = before.evidence.of_images.tolist(), after.evidence.of_images.tolist()
+        return paired_difference(*pair, confidence=confidence)
 
     places = [
         Place(one, difference(one.random, one.worth), None if one is first else difference(first.worth, one.worth))
@@ -149,10 +148,13 @@ def rank(measured: Sequence[Measured], *, seed: int) -> Ranking:
     return Ranking(places, confidence)
 
 
-def points(difference: Difference) -> str:
-    """`+5.3 points (+3.1 to +7.5)`."""
-    ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-    return f"{100 * difference.mean:+.1f} points ({ends})"
+def told(difference: Difference) -> str:
+    """`+0.21 (+0.12 to +0.30)`."""
+    return f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+
+
+def _percent(worth: Worth) -> str:
+    return f"{100 * worth.probe:.1f} %"
 
 
 def _as_dict(difference: Difference) -> dict[str, float]:

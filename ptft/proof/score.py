@@ -23,6 +23,8 @@ from ptft.train.evaluate import features_of
 
 MOST_IMAGES = 5_000
 """Of a larger target a share of each class is looked at: intervals of about a point, in a bounded time."""
+NUM_DRAWS = 3
+"""Of random weights; the best one is the zero. One draw differs from another by more than images explain."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Cons
     Args:
         paths: checkpoints, at least one; of those with the same weights the first is scored.
         config: the target. Its training part is used; no validation or test image is looked at.
-        seed: of the finetuning that is to follow (few-shot subsets), of folds, resampling and random weights.
+        seed: of the finetuning that is to follow (few-shot subsets), of folds and of random weights.
         console: gets what was found and decided.
 
     Raises:
@@ -149,7 +151,7 @@ def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Cons
                 bar.update(len(measured), str(start.path))
     for line in bad:
         console.say(f"left out: {line}")
-    ranking = rank(measured, seed=derive_seed("score", seed))
+    ranking = rank(measured)
     return ScoreResult(ranking, target.origin, target.classes, len(readable), target.num_available, bad)
 
 
@@ -158,8 +160,9 @@ def _measure(
 ) -> Measured:
     """Scores of a checkpoint; those of random weights are kept in `random`, as one model may be there often."""
     if start.architecture not in random:
-        random[start.architecture] = _worth(start, start.random(classes, seed), examples, seed)
-    worth = _worth(start, start.loaded(classes, seed), examples, seed)
+        draws = [_worth(start, start.random(classes, seed, draw), examples, seed) for draw in range(NUM_DRAWS)]
+        random[start.architecture] = max(draws, key=lambda draw: draw.logme)
+    worth = _worth(start, start.loaded(classes), examples, seed)
     return Measured(
         path=start.path,
         digest=start.digest,

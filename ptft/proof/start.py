@@ -75,18 +75,18 @@ class Start:
         """The same for two checkpoints that differ in their weights alone."""
         return f"{self.model.model_dump_json()} {self.format}"
 
-    def random(self, classes: tuple[str, ...], seed: int) -> Classifier:
-        """Its model with random weights, as a run of that seed would begin."""
-        torch.manual_seed(derive_seed("init", seed))
+    def random(self, classes: tuple[str, ...], seed: int = 0, draw: int = 0) -> Classifier:
+        """Its model with random weights, on the CPU; others for each seed and draw."""
+        torch.manual_seed(derive_seed("zero", seed, draw))
         return self.model.build(len(classes), self.format.in_channels)
 
-    def loaded(self, classes: tuple[str, ...], seed: int) -> Classifier:
+    def loaded(self, classes: tuple[str, ...]) -> Classifier:
         """Its model with its weights, as finetuning for these classes would begin.
 
         Raises:
             CheckpointError: the file changed meanwhile; TransferError when the weights are not the model's.
         """
-        weights, classifier = read_source(self.path), self.random(classes, seed)
+        weights, classifier = read_source(self.path), self.random(classes)
         transfer(
             classifier,
             weights.tensors,

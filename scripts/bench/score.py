@@ -11,6 +11,7 @@ truth of the best source less truth of the source that the score puts first. Run
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ import numpy as np
 from PIL import Image
 from scipy.stats import weightedtau
 
-from ptft.data.records import Record
+from ptft.data.records import Part, Record
 from ptft.data.sources import DataConfig, EmbeddedFashionMnist, Folder
 from ptft.data.splits import split
 from ptft.models import SmallCnn
@@ -30,6 +31,7 @@ from ptft.proof.score import score
 from ptft.report.console import Console
 from ptft.run import finetune, pretrain
 from ptft.run_folder import RunFolder
+from ptft.runtime import derive_seed
 from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.train.optim import Sgd
@@ -39,17 +41,27 @@ TEST_IMAGES = 400
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Coat", "Sandal", "Sneaker", "Bag")
 ANIMALS = ("bird", "cat", "deer", "frog")
 SAY = Console(sys.stdout)
-MEASURES = ("probe", "neighbours", "logme", "h_score")
+MEASURES = ("logme", "h_score", "probe", "neighbours")
 
 
 @dataclass(frozen=True)
 class Made:
-    """Images of a source or a target: so many of each class for training, perhaps with shuffled labels."""
+    """Images of a source or a target: so many of each class for training, from place `start` on in a fixed order.
+
+    Targets start where the sources have ended: an image that a source was trained on tells too much.
+    """
 
     data: str
     classes: tuple[str, ...]
     num_train: int
+    start: int = 0
     is_shuffled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        words = (self.data, str(self.start), str(self.num_train), *self.classes, "shuffled" * self.is_shuffled)
+        return _plain("-".join(words))
 
 
 @dataclass(frozen=True)
@@ -61,21 +73,21 @@ class Pretraining:
 
 
 SOURCES = {
-    "clothes": Pretraining(Made("fashion", CLOTHES, 600), 500),
-    "clothes, early": Pretraining(Made("fashion", CLOTHES, 600), 40),
-    "clothes, shuffled": Pretraining(Made("fashion", CLOTHES, 600, is_shuffled=True), 500),
+    "clothes": Pretraining(Made("fashion", CLOTHES, 450), 500),
+    "clothes, early": Pretraining(Made("fashion", CLOTHES, 450), 40),
+    "clothes, shuffled": Pretraining(Made("fashion", CLOTHES, 450, is_shuffled=True), 500),
     "clothes, 20 each": Pretraining(Made("fashion", CLOTHES, 20), 400),
-    "shoes and bags": Pretraining(Made("fashion", ("Sandal", "Sneaker", "Bag"), 600), 400),
+    "shoes and bags": Pretraining(Made("fashion", ("Sandal", "Sneaker", "Bag"), 450), 400),
     "random": Pretraining(Made("fashion", CLOTHES, 20), 0),
     "animals": Pretraining(Made("cifar", ANIMALS, 2000), 1200),
     "animals, early": Pretraining(Made("cifar", ANIMALS, 2000), 60),
 }
 TARGETS = {
-    "pullover, shirt, boot": Made("fashion", ("Pullover", "Shirt", "Ankle boot"), 60),
-    "tops": Made("fashion", ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"), 60),
-    "all clothes": Made("fashion", (*CLOTHES, "Pullover", "Shirt", "Ankle boot"), 20),
-    "boots and coats": Made("fashion", ("Ankle boot", "Sneaker", "Coat", "Shirt"), 30),
-    "vehicles and a dog": Made("cifar", ("airplane", "automobile", "truck", "dog"), 100),
+    "pullover, shirt, boot": Made("fashion", ("Pullover", "Shirt", "Ankle boot"), 60, start=450),
+    "tops": Made("fashion", ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"), 60, start=450),
+    "all clothes": Made("fashion", (*CLOTHES, "Pullover", "Shirt", "Ankle boot"), 20, start=450),
+    "boots and coats": Made("fashion", ("Ankle boot", "Sneaker", "Coat", "Shirt"), 30, start=450),
+    "vehicles and a dog": Made("cifar", ("airplane", "automobile", "truck", "dog"), 100, start=2000),
 }
 
 
@@ -97,7 +109,7 @@ def main() -> None:
 
 
 def _pretrained(out: Path, name: str, made: Pretraining, data: dict[str, DataConfig]) -> Path:
-    images = _write(out / "data" / _plain(name), made.images, data)
+    images = _write(out / "data", made.images, data)
     config = PretrainConfig(
         data=Folder(name="folder", root=str(images), validation=0.0),
         model=SmallCnn(width=8),
@@ -140,7 +152,7 @@ class Cells:
 
 
 def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sources: dict[str, Path]) -> Cells:
-    target = Folder(name="folder", root=str(_write(out / "data" / _plain(name), made, data)), validation=0.0)
+    target = Folder(name="folder", root=str(_write(out / "data", made, data)), validation=0.0)
     truth, seconds = {}, []
     for source, path in sources.items():
         runs = []
@@ -166,26 +178,31 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
     return cells
 
 
-def _write(folder: Path, made: Made, data: dict[str, DataConfig]) -> Path:
-    """Writes the images as a folder of parts and classes, unless they are there."""
+def _write(out: Path, made: Made, data: dict[str, DataConfig]) -> Path:
+    """Writes the images as a folder of parts and classes, unless it is there."""
+    folder = out / made.name
     if folder.exists():
         return folder
+    begun = out / "begun"
+    shutil.rmtree(begun, ignore_errors=True)
     config = data[made.data].model_copy(update={"classes": made.classes})
     _, parts = split(config.open(), config, seed=0)
     rng = np.random.default_rng(0)
-    for part, most in (("train", made.num_train), ("test", TEST_IMAGES)):
+    chosen_of: dict[Part, slice] = {"train": slice(made.start, made.start + made.num_train), "test": slice(TEST_IMAGES)}
+    for part, chosen in chosen_of.items():
         for name in made.classes:
-            for record in _some(parts[part], name, most, rng):  # type: ignore[index]
+            for record in _ranked(parts[part], name)[chosen]:
                 label = str(rng.choice(made.classes)) if made.is_shuffled else name
-                place = folder / part / _plain(label)
+                place = begun / part / _plain(label)
                 place.mkdir(parents=True, exist_ok=True)
                 _image(record).save(place / f"{_plain(record.name)}.png")
-    return folder
+    return begun.rename(folder)
 
 
-def _some(records: Sequence[Record], label: str, most: int, rng: np.random.Generator) -> list[Record]:
+def _ranked(records: Sequence[Record], label: str) -> list[Record]:
+    """Images of a class in an order of their own, whatever else is wanted."""
     members = [record for record in records if record.label == label]
-    return [members[index] for index in sorted(rng.permutation(len(members))[:most])]
+    return sorted(members, key=lambda record: derive_seed("bench", record.name))
 
 
 def _image(record: Record) -> Image.Image:

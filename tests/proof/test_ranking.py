@@ -5,25 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from ptft.proof.ranking import Measured, Ranking, rank
+from ptft.proof.scores.evidence import Evidence
 from ptft.proof.scores.worth import Worth
 
 
-def ranking(shares: Sequence[float], random: float = 0.4, num_images: int = 300, seed: int = 0) -> Ranking:
-    """Checkpoints a, b, ... that name such shares of the images right, independently of one another."""
+def ranking(levels: Sequence[float], random: float = 0.0, num_images: int = 300, seed: int = 0) -> Ranking:
+    """Checkpoints a, b, ... with such LogME, every image's part in it independent and of deviation 1."""
     rng = np.random.default_rng(seed)
 
-    def worth(share: float) -> Worth:
-        right = rng.random(num_images) < share
-        return Worth(right, right, logme=0.0, h_score=0.0)
+    def worth(level: float) -> Worth:
+        parts = rng.normal(level, 1, num_images)
+        return Worth(Evidence(float(parts.mean()), parts), parts > 0, parts > 0, h_score=0.0)
 
     zero = worth(random)
-    names = [Path(chr(ord("a") + place)) for place in range(len(shares))]
-    measured = [
-        Measured(name, None, "small-cnn", 28, worth(share), zero) for name, share in zip(names, shares, strict=True)
-    ]
-    return rank(measured, seed=0)
+    names = [Path(chr(ord("a") + place)) for place in range(len(levels))]
+    return rank(
+        [Measured(name, None, "small-cnn", 28, worth(level), zero) for name, level in zip(names, levels, strict=True)]
+    )
 
 
 def names(found: Ranking) -> str:
@@ -31,47 +32,48 @@ def names(found: Ranking) -> str:
 
 
 def test_a_clear_winner_is_to_be_used() -> None:
-    found = ranking([0.5, 0.9, 0.7])
+    found = ranking([0.5, 1.5, 1.0])
     assert (names(found), found.verdict) == ("bca", "use")
-    assert found.sentence().startswith("use b: +")
-    assert "c is behind by -" in found.sentence()
+    assert found.sentence().startswith("use b: better than random weights (LogME +")
+    assert found.sentence().endswith("and than all 2 others.")
 
 
 def test_near_ones_cannot_be_told_apart_and_are_named_without_those_that_are_clearly_worse() -> None:
-    found = ranking([0.5, 0.80, 0.81])
+    found = ranking([0.5, 1.51, 1.5])
     assert found.verdict == "cannot tell"
     assert names(found)[-1] == "a"
     assert {str(place.measured.path) for place in found.rivals} == set(names(found)[1])
+    assert f"cannot tell {names(found)[0]} from {names(found)[1]}:" in found.sentence()
 
 
 def test_a_checkpoint_that_is_no_better_than_random_weights_is_not_recommended() -> None:
-    found = ranking([0.41, 0.2])
+    found = ranking([0.05, -1.0])
     assert (names(found), found.verdict) == ("ab", "none")
     assert found.places[1].over_random.verdict == "hurt"
-    assert "none is surely better than random weights" in found.sentence()
+    assert "none is surely better than random weights: the first, a, has LogME" in found.sentence()
 
 
 def test_one_checkpoint_is_compared_with_random_weights_alone() -> None:
-    found = ranking([0.8])
+    found = ranking([1.0])
     assert (found.verdict, found.confidence) == ("use", pytest.approx(0.95))
     assert found.as_dict()["ranking"][0]["behind"] is None
 
 
-def test_equal_accuracies_are_ordered_by_logme() -> None:
-    right = np.arange(40) % 3 > 0
-    zero = Worth(~right, ~right, -1.0, 0.0)
-    measured = [
-        Measured(Path(name), None, "small-cnn", 28, Worth(right, right, logme, 0.0), zero)
-        for name, logme in (("low", -0.5), ("high", 0.5))
-    ]
-    assert [str(place.measured.path) for place in rank(measured, seed=0).places] == ["high", "low"]
+def test_differences_are_students_of_the_images_at_a_confidence_that_lets_all_hold_together() -> None:
+    found = ranking([1.0, 0.9, 0.5])
+    assert found.confidence == pytest.approx(0.99)
+    first, last = found.places[0], found.places[2]
+    expected = ttest_rel(last.measured.worth.evidence.of_images, first.measured.worth.evidence.of_images)
+    interval = expected.confidence_interval(0.99)
+    assert last.behind is not None
+    assert (last.behind.low, last.behind.high) == pytest.approx((interval.low, interval.high))
+    assert last.behind.mean == pytest.approx(last.measured.worth.logme - first.measured.worth.logme)
 
 
 def test_among_many_equal_checkpoints_a_winner_is_rare_and_a_real_one_is_found() -> None:
-    equal = [ranking([0.7] * 8, random=0.7, seed=seed) for seed in range(12)]
-    assert equal[0].confidence == pytest.approx(1 - 0.05 / 15)
-    assert sum(one.verdict != "none" for one in equal) <= 1
-    assert ranking([0.7] * 7 + [0.9], random=0.7).verdict == "use"
-    # At 95 % each, the highest of eight looks better than random weights more often than it should.
-    gains = [max(place.over_random.mean for place in one.places) for one in equal]
-    assert np.mean(gains) > 0.03
+    equal = [ranking([0.0] * 8, seed=seed) for seed in range(100)]
+    assert sum(one.verdict != "none" for one in equal) <= 5
+    # At 95 % each, some of eight would look better than random weights far more often.
+    plain = [any(place.over_random.mean > 1.96 * 2**0.5 / 300**0.5 for place in one.places) for one in equal]
+    assert sum(plain) > 8
+    assert ranking([0.0] * 7 + [1.0]).verdict == "use"
