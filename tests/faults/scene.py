@@ -14,7 +14,7 @@ from making import COLOURS, Result, make_images, write_config
 from ptft import checkpoint
 from ptft.errors import CheckpointError
 
-STEPS = 16
+STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def make_scene(path: Path, **sections: Any) -> Scene:
         "model": {"dropout": 0.3},
         "objective": {"mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1},
         "optim": {"lr": 0.05},
-        "train": {"steps": STEPS, "ema": 0.9, "evaluate_every": {"steps": 5}, "clip_norm": 1.0},
+        "train": {"steps": STEPS, "ema": 0.9, "evaluate_every": {"steps": 4}, "clip_norm": 1.0},
         "checkpoint": {"every": {"steps": 2}},
     }
     write_config(path / "run.yaml", **config | sections)

@@ -37,6 +37,7 @@ def kill_inside_a_save(running: Running, folder: Path, number: int, seconds: flo
     checkpoints, seen = folder / "checkpoints", set[str]()
     while running.is_alive() and len(seen) < number:
         seen |= {path.name for path in checkpoints.glob(".step-*.tmp")}
+        time.sleep(0.0003)
     return kill_at(running, seconds) and bool(leftovers(checkpoints))
 
 
@@ -46,6 +47,7 @@ def kill_after_saves(running: Running, folder: Path, number: int, seconds: float
     before = {path.name for path in checkpoints.glob("step-*.pt")}
     while running.is_alive() and len(seen - before) < number:
         seen |= {path.name for path in checkpoints.glob("step-*.pt")}
+        time.sleep(0.002)
     return kill_at(running, seconds)
 
 
