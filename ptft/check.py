@@ -114,12 +114,12 @@ def _tell_counts(task: Task, console: Console) -> None:
 
 
 def _time_steps(prepared: Prepared) -> float:
-    """Seconds of one step, the shortest of a few after the first."""
-    shortest = float("inf")
-    for step in range(_TIMED_STEPS):
+    """Seconds of one step, the shortest of a few after the first; of the first where there is only one."""
+    shortest, count = float("inf"), min(_TIMED_STEPS, prepared.num_steps)
+    for step in range(count):
         start = time.perf_counter()
         loss, _ = prepared.stepper.step(prepared.state, prepared.batches.at(step), lr=1e-6)
         loss.item()
-        if step:
+        if step or count == 1:
             shortest = min(shortest, time.perf_counter() - start)
     return shortest

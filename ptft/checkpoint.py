@@ -11,6 +11,7 @@ Layout of the file, a plain dict read with `weights_only=True`:
               optimizer.*         optimizer state, `optimizer.<parameter>.<key>`
               seen.*              fingerprints of the training images of this run and its ancestors, uint8 (N, 33):
                                   `seen.<first 16 digits of the data's fingerprint>`, see `ptft.data.fingerprints`
+              start.*             the weights that finetuning began with, when l2_sp or interpolate need them
     digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
 
 torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read, and
@@ -38,7 +39,7 @@ from ptft.storage import write_durably
 
 VERSION = 2
 _READABLE = (1, 2)
-_NOT_WEIGHTS = ("ema.", "optimizer.", "seen.")
+_NOT_WEIGHTS = ("ema.", "optimizer.", "seen.", "start.")
 
 
 class DataSeen(Config):
@@ -91,6 +92,8 @@ class Metadata(Config):
     """One entry a tensor, from the report of the transfer this run began with."""
     start: tuple[str, ...] = ()
     """What the source was recognised as, what was assumed of it, and the proof of its features; a sentence each."""
+    interpolated: float | None = None
+    """Where the weights lie between finetuning's start, 0, and end, 1; null for weights as trained."""
     progress: dict[str, Any] = Field(default_factory=dict)
     """What the loop needs to go on: best score, running means, elapsed time."""
     environment: dict[str, Any] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ptft.beginning import begin, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
 from ptft.data.records import PARTS, Part
@@ -22,6 +23,8 @@ from ptft.report.summary import describe_task
 from ptft.runtime import derive_seed, pick_device
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
 from ptft.train.calibration import TORCH_FORMATS, calibrate
+from ptft.train.regime import Regime
+from ptft.train.solve import HeadSolver
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
 from ptft.transfer.load import transfer
@@ -30,7 +33,7 @@ from ptft.transfer.proof import prove
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.sources import read_source
 from ptft.transfer.sources.preprocessing import adapted_format
-from ptft.transfer.statistics import estimate_statistics
+from ptft.transfer.statistics import measure_statistics
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Prepared:
     task: Task
     classifier: Classifier
     device: torch.device
-    stepper: Stepper
+    stepper: Stepper | HeadSolver
     state: State
     batches: Batches
     ancestors: tuple[Ancestor, ...] = ()
@@ -69,8 +72,8 @@ class Prepared:
 
     @property
     def num_steps(self) -> int:
-        """Of the whole run."""
-        return self.config.train.num_steps(len(self.task.train))
+        """Of the whole run; a probe is solved in one."""
+        return 1 if isinstance(self.stepper, HeadSolver) else self.config.train.num_steps(len(self.task.train))
 
     @property
     def batch_size(self) -> int:
@@ -99,7 +102,7 @@ def prepare_pretrain(
     """
     task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read)
     classifier = _random_classifier(config.model, task, config.seed)
-    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop)
+    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop, saved)
 
 
 def prepare_finetune(
@@ -137,7 +140,18 @@ def prepare_finetune(
     taken = config.transfer.model_copy(update={"from_": str(source)})
     config = config.model_copy(update={"model": model, "transfer": taken})
     return _assemble(
-        "finetune", config, model, task, classifier, console, check_stop, weights.lineage, tensors, start, weights.seen
+        "finetune",
+        config,
+        model,
+        task,
+        classifier,
+        console,
+        check_stop,
+        saved,
+        weights.lineage,
+        tensors,
+        start,
+        weights.seen,
     )
 
 
@@ -164,7 +178,9 @@ def _transfer(
     console.say("\n".join(report.sentences()))
     start = [*weights.said, prove(classifier, model, weights, report)]
     if report.lacks_statistics:
-        start.append(estimate_statistics(classifier, task.train, task.format))
+        count = measure_statistics(classifier, task.train, task.format, torch.device("cpu"))
+        lacking = "adapted: the source has no batch-norm statistics; measured on"
+        start.append(f"{lacking} {count:,} training images of the target.")
     console.say("\n".join(start[len(weights.said) :]))
     return tuple(asdict(tensor) for tensor in report.tensors), tuple(start)
 
@@ -215,6 +231,7 @@ def _assemble(
     classifier: Classifier,
     console: Console,
     check_stop: Callable[[], None],
+    saved: Checkpoint | None,
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
     start: tuple[str, ...] = (),
@@ -224,18 +241,23 @@ def _assemble(
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
     device = pick_device(config.device)
     classifier.to(device)
-    frozen = isinstance(config, FinetuneConfig) and config.transfer.freezes_backbone
-    if frozen:
-        classifier.backbone.requires_grad_(False)
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
-    config, stepper = _decide(config, task, classifier, device, frozen, console, check_stop)
+    regime = regime_of(config, task, classifier, tensors)
+    config = without_choices(config, console)
+    config, stepper = _decide(config, task, classifier, device, regime, console, check_stop)
     classifier.to(memory_format=stepper.memory_format)
+    solver = solver_of(config, task, stepper, console, check_stop)
+    if not saved:
+        begin(config, classifier, solver, console)
+    is_solved_alone = regime is not None and not regime.recipe.trains_network
     state = State(
         model=classifier,
-        optimizer=config.optim.build(classifier),
-        average=Average(classifier, config.train.ema) if config.train.ema else None,
+        optimizer=config.optim.build(classifier, regime.groups(classifier) if regime else ()),
+        average=Average(classifier, config.train.ema) if config.train.ema and not is_solved_alone else None,
         scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
+        start=start_of(config, classifier),
     )
+    steps = solver if is_solved_alone else stepper
     batches = _batches(config, task, device)
     return Prepared(
         command,
@@ -244,7 +266,7 @@ def _assemble(
         task,
         classifier,
         device,
-        stepper,
+        steps,
         state,
         batches,
         ancestors,
@@ -259,7 +281,7 @@ def _decide(
     task: Task,
     classifier: Classifier,
     device: torch.device,
-    frozen: bool,
+    regime: Regime | None,
     console: Console,
     check_stop: Callable[[], None],
 ) -> tuple[RunConfig, Stepper]:
@@ -287,7 +309,7 @@ def _decide(
         seed=config.seed,
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,
-        frozen_backbone=frozen,
+        regime=regime,
         say=console.say,
     )
     return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper

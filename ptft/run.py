@@ -14,6 +14,7 @@ from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, PARTS, Part
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.identity import Identity
+from ptft.interpolation import interpolate
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.proof.leak import LeakCheck, check_task
@@ -35,6 +36,7 @@ from ptft.train.metrics import Scores
 from ptft.train.saver import Saver
 from ptft.transfer.origin import Origin
 from ptft.transfer.seen import with_own
+from ptft.train.solve import HeadSolver
 
 
 def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] = PARTS, draw: bool = True) -> Summary:
@@ -85,7 +87,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     folder.write_status("running", state.progress.step, prepared.num_steps)
     write_text_durably(folder.config, dump(prepared.config, header=session.command))
     score = _scorer(prepared, prepared.stepper.precision, session.stop.check)
-    per_epoch = len(prepared.task.train) / prepared.batch_size
+    per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
         closing(Journal(folder, state.progress, per_epoch, bar)) as journal,
@@ -100,6 +102,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep, seen),
             check_stop=session.stop.check,
         )
+    interpolate(prepared, folder, lambda model: score(model, "validation"), console)
     final = checkpoint.read(folder.best if folder.best.exists() else folder.last)
     leak = _check_leaks(prepared, session, final)
     predictions = _predict(prepared, session, final)
@@ -136,7 +139,7 @@ def _plan(prepared: Prepared) -> Plan:
         evaluate_every=period(config.train.evaluate_every),
         save_every=period(config.checkpoint.every),
         log_every=max(1, num_steps // 200),
-        peak_lr=config.optim.lr,
+        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr,
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
         on_nonfinite=config.train.on_nonfinite,

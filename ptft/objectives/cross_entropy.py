@@ -78,6 +78,20 @@ class CrossEntropy:
         )
         return losses.mean()
 
+    def targets(self, labels: Tensor, num_classes: int) -> Tensor:
+        """The weights of −log p that `loss` sums over the classes and averages over the batch, without mixing.
+
+        Args:
+            labels: int64 (N,).
+            num_classes: K.
+
+        Returns:
+            float64 (N, K): rows of one 1, less the smoothing, times the class weights.
+        """
+        one_hot = functional.one_hot(labels, num_classes).double()
+        smoothed = torch.lerp(one_hot, torch.full_like(one_hot, 1 / num_classes), self._smoothing)
+        return smoothed if self._weights is None else smoothed * self._weights.double()
+
 
 def _paste(images: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
     """Replaces one box, the same in all images, by the mirrored image's; returns the share of the area kept."""

@@ -8,10 +8,12 @@ from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
 from ptft.data.sources.listing import printable
 from ptft.errors import CheckpointError
+from ptft.models.outline import outline
 from ptft.train.metrics import wilson_interval
 from ptft.transfer.origin import is_name
 from ptft.transfer.source import model_of, shapes_of
 from ptft.transfer.sources import read_source
+from ptft.transfer.stages import stages_of
 
 
 def describe_source(origin: Path) -> tuple[dict[str, Any], str]:
@@ -52,6 +54,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "num_parameters": sum(tensor.numel() for name, tensor in weights.items() if not _is_statistic(name)),
         "has_ema": bool(found.part("ema")),
+        "stages": _stages(found),
         "has_optimizer": bool(found.part("optimizer")),
         "tensors": {name: [*tensor.shape] for name, tensor in weights.items()},
         **found.metadata.model_dump(mode="json"),
@@ -105,6 +108,7 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         f"step {described['step']:,} of {described['num_steps']:,}",
         f"  digest      {described['digest']} (verified)",
         f"  parameters  {described['num_parameters']:,}{', averaged weights (EMA)' if described['has_ema'] else ''}",
+        *([f"  stages      {', '.join(described['stages'])}"] if described["stages"] else []),
         f"  classes     {len(described['classes'])}: {', '.join(described['classes'])}",
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
         f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}",
@@ -122,6 +126,16 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
             lines.append(f"       checkpoint {run['digest'][:12]}")
     # Names come from the file: they must not reach the terminal as control characters.
     return "\n".join(map(printable, lines))
+
+
+def _stages(found: Checkpoint) -> list[str]:
+    """Names that `transfer.stages` can take; none of a model that this ptft does not know."""
+    try:
+        model = model_of(found)
+    except CheckpointError:
+        return []
+    backbone = outline(model, len(found.metadata.classes), found.metadata.in_channels).backbone
+    return [stage.name for stage in stages_of(backbone)]
 
 
 def _score(run: dict[str, Any]) -> str:

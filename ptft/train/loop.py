@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from ptft.data.batches import Batches
+from ptft.data.batches import Batch, Batches
 from ptft.errors import NotFiniteError, StoppedError
 from ptft.models.classifier import Classifier
 from ptft.train.metrics import Scores
 from ptft.train.schedule import Schedule
 from ptft.train.state import Progress, State
-from ptft.train.step import Stepper
 
 OnNonfinite = Literal["stop", "skip", "rollback"]
 
@@ -51,6 +51,19 @@ class Plan:
     max_seconds: float | None = None
     on_nonfinite: OnNonfinite = "stop"
     max_nonfinite: int = 0
+
+
+class Stepper(Protocol):
+    """What computes a step."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of the model and of what `step` returns."""
+        ...
+
+    def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+        """Moves the weights; returns the loss and the gradient norm, scalars. Leaves the step's count alone."""
+        ...
 
 
 class Journal(Protocol):

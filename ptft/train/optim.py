@@ -1,5 +1,7 @@
 """Optimizers a config can name, and which parameters they decay."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -8,7 +10,23 @@ from ptft.config.base import Config
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.nn import Parameter
     from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate.
+
+    Attributes:
+        name: kept in the optimizer's group as `name`.
+        parameters: in any order.
+        decays: whether weight decay applies to its matrices and kernels.
+    """
+
+    name: str
+    parameters: "Sequence[Parameter]"
+    decays: bool = True
 
 
 class Sgd(Config):
@@ -24,13 +42,14 @@ class Sgd(Config):
     nesterov: bool = True
     """Nesterov's look-ahead (Sutskever et al. 2013); without effect when momentum is 0."""
 
-    def build(self, model: "nn.Module") -> "Optimizer":
-        """SGD over the parameters of `model` that are to be trained, laid out in memory as they will stay."""
+    def build(self, model: "nn.Module", groups: Sequence[Group] = ()) -> "Optimizer":
+        """SGD over `groups`, or else all of `model`; parameters are laid out in memory as they will stay."""
         import torch
         from torch.optim import SGD
 
-        groups, nesterov = decay_groups(model, self.weight_decay), self.nesterov and self.momentum > 0
-        optimizer = SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
+        nesterov = self.nesterov and self.momentum > 0
+        parts = decay_groups(model, self.weight_decay, groups)
+        optimizer = SGD(parts, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
         # torch leaves the first buffer unwritten when `found_inf` forbids the first step; from zeros the first step
         # is the same: momentum * 0 + gradient.
         for group in optimizer.param_groups if self.momentum else ():
@@ -52,25 +71,31 @@ class AdamW(Config):
     beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of the squared gradient's running mean."""
 
-    def build(self, model: "nn.Module") -> "Optimizer":
-        """AdamW over the parameters of `model` that are to be trained, laid out in memory as they will stay."""
+    def build(self, model: "nn.Module", groups: Sequence[Group] = ()) -> "Optimizer":
+        """AdamW over `groups`, or else all of `model`; parameters are laid out in memory as they will stay."""
         from torch.optim import AdamW
 
-        groups = decay_groups(model, self.weight_decay)
-        return AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
+        parts = decay_groups(model, self.weight_decay, groups)
+        return AdamW(parts, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
 
 
 Optim = Annotated[Sgd | AdamW, Field(discriminator="name")]
 """All are torch's fused implementations: those that leave weights and state alone when their `found_inf` is 1."""
 
 
-def decay_groups(model: "nn.Module", weight_decay: float) -> list[dict[str, object]]:
-    """Two parameter groups: matrices and kernels with weight decay; biases and norm parameters without.
+def decay_groups(model: "nn.Module", weight_decay: float, groups: Sequence[Group] = ()) -> list[dict[str, object]]:
+    """Two parameter groups for each of `groups`: matrices and kernels with weight decay; biases and norms without.
 
-    Parameters that are frozen (`requires_grad` is false) are in neither.
+    Args:
+        model: its parameters are the one group where none is given.
+        weight_decay: of groups that decay.
+        groups: what is ever trained, by name.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    found: list[dict[str, object]] = []
+    for group in groups or [Group("", [*model.parameters()])]:
+        decay = weight_decay if group.decays else 0.0
+        large = [parameter for parameter in group.parameters if parameter.ndim > 1]
+        small = [parameter for parameter in group.parameters if parameter.ndim <= 1]
+        found.append({"params": large, "weight_decay": decay, "name": group.name})
+        found.append({"params": small, "weight_decay": 0.0, "name": group.name})
+    return found

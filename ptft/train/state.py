@@ -97,6 +97,8 @@ class State:
         average: moving average of its weights, or None.
         scaler: loss scaling, enabled for fp16 only.
         progress: the plain numbers.
+        start: what training began with, by name in the model, as far as it is needed later: for L2-SP the backbone's
+            parameters, for an interpolation all tensors.
     """
 
     model: Classifier
@@ -104,6 +106,7 @@ class State:
     average: Average | None
     scaler: GradScaler
     progress: Progress = field(default_factory=Progress)
+    start: Mapping[str, Tensor] = field(default_factory=dict)
 
     def weights_to_use(self) -> Classifier:
         """The model that is evaluated: the average where there is one."""
@@ -114,6 +117,7 @@ class State:
         found = dict(self.model.state_dict())
         if self.average is not None:
             found |= {f"ema.{name}": tensor for name, tensor in self.average.tensors.items()}
+        found |= {f"start.{name}": tensor for name, tensor in self.start.items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 if value is not None:
@@ -135,6 +139,8 @@ class State:
             if self.average is not None:
                 for name, tensor in self.average.tensors.items():
                     tensor.copy_(tensors[f"ema.{name}"])
+            for name, tensor in self.start.items():
+                tensor.copy_(tensors[f"start.{name}"])
             scaler = progress["scaler"]
             self.progress = Progress(**{key: value for key, value in progress.items() if key != "scaler"})
             if scaler:

@@ -13,6 +13,7 @@ from ptft.errors import OutOfMemoryError
 from ptft.models.classifier import Classifier
 from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
+from ptft.train.regime import Regime
 from ptft.train.state import State
 
 
@@ -28,7 +29,7 @@ class Stepper:
         seed: the run's seed; dropout is a function of (seed, step).
         accumulate: least number of micro-batches the global batch is cut into.
         clip_norm: the gradient's L2 norm is scaled down to at most this; None leaves it.
-        frozen_backbone: the backbone stays in eval mode: its batch-norm statistics do not move.
+        regime: which parts are trained, and how fast; None trains everything at one learning rate.
         say: told when memory ran out and micro-batches became smaller.
     """
 
@@ -39,7 +40,7 @@ class Stepper:
     seed: int
     accumulate: int = 1
     clip_norm: float | None = None
-    frozen_backbone: bool = False
+    regime: Regime | None = None
     say: Callable[[str], None] = lambda _: None
 
     def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
@@ -52,7 +53,7 @@ class Stepper:
         Args:
             state: its model, optimizer and average are changed; its step is not counted up.
             batch: B images and labels.
-            lr: learning rate of this step.
+            lr: learning rate of this step, before the factors of the regime.
 
         Returns:
             The mean loss over the batch and the gradient's L2 norm before clipping, detached scalars. When either is
@@ -62,19 +63,26 @@ class Stepper:
         Raises:
             OutOfMemoryError: even for the smallest micro-batches.
         """
-        state.model.train()
-        if self.frozen_backbone:
-            state.model.backbone.eval()
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
+        self._set_out(state, lr)
         buffers = [buffer.clone() for buffer in state.model.buffers()]
         images, targets = self.objective.mix(batch.images, batch.labels, state.model.num_classes, state.progress.step)
         loss = self._gradient(state, images, targets, buffers)
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(state)
+        self._draw_back(state)
         self._move(state, torch.isfinite(loss) & torch.isfinite(norm), buffers)
         state.optimizer.zero_grad(set_to_none=True)
         return loss, norm
+
+    def _set_out(self, state: State, lr: float) -> None:
+        """Modes, what needs a gradient, and learning rates, all for this step."""
+        step = state.progress.step
+        if self.regime is None:
+            state.model.train()
+        else:
+            self.regime.set(state.model, step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr if self.regime is None else lr * self.regime.factor(group["name"], step)
 
     def _gradient(self, state: State, images: Tensor, targets: Tensor, buffers: Sequence[Tensor]) -> Tensor:
         """The mean loss; its gradient is left in the parameters."""
@@ -129,6 +137,18 @@ class Stepper:
             clip_grads_with_norm_(trained, self.clip_norm, norm)
         # In fp16 an overflow is ordinary: the scaler skips the step and lowers its scale.
         return norm.nan_to_num(0, 0, 0) if state.scaler.is_enabled() else norm
+
+    def _draw_back(self, state: State) -> None:
+        """Adds the gradient of L2-SP, α (w − w₀), to that of the backbone's trained weights.
+
+        After clipping, as weight decay is added, which it replaces: with SGD it is eq. 4 of Li et al. 2018 ("Explicit
+        inductive bias for transfer learning with convolutional networks"), whose β is the head's weight decay.
+        """
+        if self.regime is None or not self.regime.l2_sp:
+            return
+        for name, parameter in state.model.named_parameters():
+            if parameter.grad is not None and name in state.start:
+                parameter.grad.add_(parameter.detach() - state.start[name], alpha=self.regime.l2_sp)
 
     def _move(self, state: State, is_finite: Tensor, buffers: Sequence[Tensor]) -> None:
         """The optimizer's step and all that follows from it, or nothing where `is_finite`, bool (), is false."""

@@ -1,31 +1,52 @@
-"""Batch-norm statistics for a source that has none."""
+"""Batch-norm statistics measured on the target's images."""
+
+from collections.abc import Callable
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft.data.task import Examples, Format
 from ptft.models.classifier import Classifier
 
-_MOST = 1_000
+_MOST = 10_000
 _BATCH = 100
 
 
-def estimate_statistics(classifier: Classifier, train: Examples, format_: Format) -> str:
-    """Measures the running statistics of all batch norms on training images, in place.
+def measure_statistics(
+    classifier: Classifier,
+    train: Examples,
+    format_: Format,
+    device: torch.device,
+    check_stop: Callable[[], None] = lambda: None,
+) -> int:
+    """Measures the running mean and variance of all the backbone's batch norms anew, in place.
 
-    They become the plain average over batches (torch.optim.swa_utils.update_bn), of at most 1,000 images spread
-    evenly.
+    They become the plain average over batches of about 100 unaugmented images: AdaBN (Li et al. 2016, "Revisiting
+    batch normalization for practical domain adaptation", algorithm 1). Dropout is off.
 
     Args:
-        classifier: on the CPU; its mode is kept.
-        train: the target's training part.
+        classifier: on `device`; its mode is kept.
+        train: the target's training part, of which at most 10,000 images, spread evenly, are looked at.
         format_: how the images are normalised.
+        device: to compute on.
+        check_stop: called before each batch; raises when a signal asked to stop.
 
     Returns:
-        A sentence that says so.
+        The number of images.
     """
     rows = torch.arange(0, len(train), max(1, len(train) // _MOST))
-    portions = [portion for portion in rows.split(_BATCH) if len(portion) > 1]
-    batches = [format_.normalize(train.images.take(portion)) for portion in portions]
-    torch.optim.swa_utils.update_bn(batches, classifier.backbone)
-    count = sum(map(len, portions))
-    return f"adapted: the source has no batch-norm statistics; measured on {count:,} training images of the target."
+    norms = [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm)]
+    momenta, was_training = [norm.momentum for norm in norms], classifier.training
+    classifier.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # of torch: the plain average of all batches
+        norm.train()
+    with torch.no_grad():
+        for portion in rows.tensor_split(max(1, len(rows) // _BATCH)):
+            check_stop()
+            classifier.features(format_.normalize(train.images.take(portion).to(device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    classifier.train(was_training)
+    return len(rows)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ptft.proof.scores.folds import standardize
+from ptft.data.folds import standardize
 
 NUM_NEIGHBOURS = 20
 TEMPERATURE = 0.07

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ptft.proof.scores.folds import standardize, stratified_folds
+from ptft.data.folds import standardize, stratified_folds
 
 NUM_FOLDS = 5
 # Of ridge, relative to the number of training images; standardised features make one range fit all.

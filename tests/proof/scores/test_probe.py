@@ -7,7 +7,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ptft.proof.scores.folds import stratified_folds
+from ptft.data.folds import stratified_folds
 from ptft.proof.scores.probe import PENALTIES, probe_right
 
 

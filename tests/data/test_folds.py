@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from ptft.proof.scores.folds import standardize, stratified_folds
+from ptft.data.folds import standardize, stratified_folds
 
 
 @pytest.mark.parametrize("counts", [(10, 10), (1, 2, 30), (7, 11, 5, 3)])

@@ -1,4 +1,4 @@
-"""Which images are held out together: what the cross-validated scores share."""
+"""Which images are held out together: folds, and standardising by the others of them."""
 
 import numpy as np
 

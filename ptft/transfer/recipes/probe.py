@@ -1,0 +1,18 @@
+"""Linear probe."""
+
+from collections.abc import Sequence
+
+from ptft.transfer.recipes.base import Recipe
+
+
+class Probe(Recipe):
+    """The backbone stays; the head is a logistic regression on its features (Alain & Bengio 2017, "Understanding
+    intermediate layers using linear classifier probes"; solved by L-BFGS as in Radford et al. 2021, section A.3).
+
+    The features of every image are computed once, without augmentation, so all of training is one step."""
+
+    solves_head = True
+    trains_network = False
+
+    def trained(self, stages: Sequence[str], done: float) -> Sequence[str]:
+        return ()

@@ -1,0 +1,91 @@
+"""Logistic regression against scikit-learn and torch; the head solved with it against both."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from ptft.objectives import Supervised
+from ptft.train.logistic import cross_entropy, fit_logistic
+from ptft.train.solve import PENALTIES, Split, choose_penalty, standardized
+
+
+def make_rows(
+    count: int = 90, width: int = 7, num_classes: int = 3, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Overlapping clouds whose columns have very different scales; one column never changes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % num_classes
+    centres = np.random.default_rng(9).normal(0, 1, (num_classes, width))
+    rows = (rng.normal(0, 1.5, (count, width)) + centres[labels]) * np.logspace(-2, 2, width) + 5
+    rows[:, 3] = 0.25
+    return torch.from_numpy(rows), torch.from_numpy(labels)
+
+
+def targets_of(labels: torch.Tensor, **settings: object) -> torch.Tensor:
+    counts = torch.bincount(labels).tolist()
+    return Supervised(**settings).build(counts, 0).targets(labels, len(counts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("penalty", [10.0, 0.01, 1e-5])
+def test_the_solution_is_scikit_learns(penalty: float) -> None:
+    features, labels = make_rows()
+    _, _, rows = standardized(features)
+    ours = fit_logistic(rows, targets_of(labels), penalty)
+    theirs = LogisticRegression(C=1 / (penalty * len(rows)), tol=1e-10, max_iter=10_000)
+    theirs.fit(StandardScaler().fit_transform(features.numpy()), labels.numpy())
+    np.testing.assert_allclose(ours.weight.numpy(), theirs.coef_, rtol=1e-3, atol=1e-4)
+    logits = rows.numpy() @ ours.weight.numpy().T + ours.bias.numpy()
+    expected = theirs.decision_function(rows.numpy())
+    np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), expected, rtol=1e-3, atol=1e-4)
+    assert ours.grad_norm < 1e-6
+
+
+def test_another_penalty_is_another_solution() -> None:
+    features, labels = make_rows()
+    _, _, rows = standardized(features)
+    strong, weak = (fit_logistic(rows, targets_of(labels), penalty) for penalty in (0.1, 0.01))
+    assert not torch.allclose(strong.weight, weak.weight, rtol=0.1)
+
+
+def test_a_warm_start_leads_to_the_same_solution() -> None:
+    features, labels = make_rows()
+    _, _, rows = standardized(features)
+    targets = targets_of(labels)
+    cold = fit_logistic(rows, targets, 0.01)
+    warm = fit_logistic(rows, targets, 0.01, start=fit_logistic(rows, targets, 1.0))
+    torch.testing.assert_close(warm.weight, cold.weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.2}, {"class_weights": "balanced"}])
+def test_the_loss_is_that_of_the_objective(settings: dict[str, object]) -> None:
+    """So label smoothing and class weights mean in a probe what they mean in training."""
+    features, labels = make_rows()
+    labels = torch.where(torch.arange(len(labels)) % 5 == 0, 0, labels)  # uneven classes
+    weight, bias = torch.randn(3, 7, dtype=torch.float64) / 100, torch.randn(3, dtype=torch.float64)
+    ours = cross_entropy(features, targets_of(labels, label_smoothing=0.2, class_weights="balanced"), weight, bias)
+    objective = Supervised(label_smoothing=0.2, class_weights="balanced").build(torch.bincount(labels).tolist(), 0)
+    theirs = objective.loss((features @ weight.T + bias).float(), labels)
+    torch.testing.assert_close(ours.float(), theirs, rtol=1e-5, atol=1e-6)
+    plain = Supervised(**settings).build(torch.bincount(labels).tolist(), 0)  # type: ignore[arg-type]
+    torch.testing.assert_close(
+        cross_entropy(features, targets_of(labels, **settings), weight, bias).float(),
+        plain.loss((features @ weight.T + bias).float(), labels),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_the_chosen_penalty_is_the_best_of_the_grid_on_what_is_held_out() -> None:
+    features, labels = make_rows(60, seed=1)
+    others, their_labels = make_rows(300, seed=2)
+    mean, scale, rows = standardized(features)
+    held, targets = (others - mean) * scale, targets_of(their_labels)
+    chosen, _ = choose_penalty([Split(rows, targets_of(labels), held, targets)], lambda: None)
+    losses = {}
+    for penalty in PENALTIES:
+        fit = fit_logistic(rows, targets_of(labels), penalty)
+        losses[penalty] = cross_entropy(held, targets, fit.weight, fit.bias).item()
+    assert chosen == min(losses, key=lambda penalty: losses[penalty])
+    assert PENALTIES[0] > chosen > PENALTIES[-1]
