@@ -34,9 +34,9 @@ from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import Scores
 from ptft.train.saver import Saver
+from ptft.train.solve import HeadSolver
 from ptft.transfer.origin import Origin
 from ptft.transfer.seen import with_own
-from ptft.train.solve import HeadSolver
 
 
 def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] = PARTS, draw: bool = True) -> Summary:

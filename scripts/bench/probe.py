@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--from", dest="source", type=Path, help="a checkpoint")
     parser.add_argument("--data", type=Path, help="folder of images, with a test part or without")
     parser.add_argument(
-        "--lr", type=float, nargs="+", default=[0.02, 0.1], help="of SGD; the best on validation counts"
+        "--lr", type=float, nargs="+", default=[0.1, 1.0, 4.0], help="of SGD; the best on validation counts"
     )
     arguments = parser.parse_args()
     source = arguments.source or _pretrained(arguments.out)
