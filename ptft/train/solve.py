@@ -21,8 +21,9 @@ PENALTIES = tuple(10 ** (1 - place / 2) for place in range(15))
 _ENOUGH_VALIDATION = 200
 _NUM_FOLDS = 5
 _PATIENCE = 2
-# The grid compares penalties, whose scores differ far more than this leaves open; the final fit goes on to the end.
+# Of the gradient. The grid compares penalties, whose scores differ far more than this leaves open.
 _ROUGHLY = 1e-4
+_CLOSELY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,16 @@ class HeadSolver:
         Returns:
             Mean cross-entropy of the training images and the gradient norm of the whole objective, float64 scalars.
         """
-        mean, scale, rows = standardized(self._features(classifier, self.task.train))
+        mean, turn, rows = standardized(self._features(classifier, self.task.train))
         targets = self._targets(self.task.train)
-        splits, judge = self._splits(classifier, rows, mean, scale, targets)
+        splits, judge = self._splits(classifier, rows, mean, turn, targets)
         penalty, start = choose_penalty(splits, self.check_stop)
-        found = fit_logistic(rows, targets, penalty, start, check_stop=self.check_stop)
+        found = fit_logistic(rows, targets, penalty, start, _CLOSELY, self.check_stop)
         self.say(
             f"head solved on the features of {len(rows):,} images: L2 penalty {penalty:.2g} of {len(PENALTIES)} tried, "
             f"chosen by {judge}."
         )
-        weight = found.weight * scale
+        weight = found.weight @ turn.T
         bias = found.bias - weight @ mean
         if weight.isfinite().all() and bias.isfinite().all():
             with torch.no_grad():
@@ -96,12 +97,12 @@ class HeadSolver:
         return targets * (counts.sum() / (len(counts) * counts))[examples.labels, None]
 
     def _splits(
-        self, classifier: Classifier, rows: Tensor, mean: Tensor, scale: Tensor, targets: Tensor
+        self, classifier: Classifier, rows: Tensor, mean: Tensor, turn: Tensor, targets: Tensor
     ) -> "tuple[Sequence[Split], str]":
         """What the penalties are judged by, and its name."""
         held = self.task.parts.get("validation")
         if held is not None and len(held) >= _ENOUGH_VALIDATION:
-            others = (self._features(classifier, held) - mean) * scale
+            others = (self._features(classifier, held) - mean) @ turn
             return [Split(rows, targets, others, self._targets(held))], f"{len(held):,} validation images"
         labels = self.task.train.labels
         num_folds = min(_NUM_FOLDS, len(rows))
@@ -122,17 +123,23 @@ class Split:
 
 
 def standardized(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each column with mean 0 and standard deviation 1; one that never changes becomes 0.
+    """Columns with mean 0 and standard deviation 1, turned to their principal axes.
+
+    A column that never changes, and an axis along which nothing does, are left out. The turn leaves an L2 penalty as it
+    is and makes the columns uncorrelated, for which `fit_logistic` needs far fewer iterations.
 
     Args:
         features: float64 (N, D).
 
     Returns:
-        The means (D,), the factors (D,), and (features - means) * factors.
+        The means (D,), the turn (D, R) with R at most min(N, D), and (features - means) @ turn.
     """
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
     scale = torch.where(std > 1e-6 * mean.abs(), 1 / std, 0.0)
-    return mean, scale, (features - mean) * scale
+    rows = (features - mean) * scale
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    turn = scale[:, None] * vectors[:, values > 1e-10 * values[-1].clamp(min=1e-30)]
+    return mean, turn, (features - mean) @ turn
 
 
 def choose_penalty(splits: Sequence[Split], check_stop: Callable[[], None]) -> tuple[float, Logistic | None]:

@@ -31,13 +31,15 @@ def targets_of(labels: torch.Tensor, **settings: object) -> torch.Tensor:
 @pytest.mark.parametrize("penalty", [10.0, 0.01, 1e-5])
 def test_the_solution_is_scikit_learns(penalty: float) -> None:
     features, labels = make_rows()
-    _, _, rows = standardized(features)
+    _, turn, rows = standardized(features)
     ours = fit_logistic(rows, targets_of(labels), penalty)
     theirs = LogisticRegression(C=1 / (penalty * len(rows)), tol=1e-10, max_iter=10_000)
-    theirs.fit(StandardScaler().fit_transform(features.numpy()), labels.numpy())
-    np.testing.assert_allclose(ours.weight.numpy(), theirs.coef_, rtol=1e-3, atol=1e-4)
+    scaler = StandardScaler().fit(features.numpy())
+    theirs.fit(scaler.transform(features.numpy()), labels.numpy())
+    weight = (ours.weight @ turn.T).numpy()
+    np.testing.assert_allclose(weight, theirs.coef_ / scaler.scale_, rtol=1e-3, atol=1e-4)
     logits = rows.numpy() @ ours.weight.numpy().T + ours.bias.numpy()
-    expected = theirs.decision_function(rows.numpy())
+    expected = theirs.decision_function(scaler.transform(features.numpy()))
     np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), expected, rtol=1e-3, atol=1e-4)
     assert ours.grad_norm < 1e-6
 
@@ -80,8 +82,8 @@ def test_the_loss_is_that_of_the_objective(settings: dict[str, object]) -> None:
 def test_the_chosen_penalty_is_the_best_of_the_grid_on_what_is_held_out() -> None:
     features, labels = make_rows(60, seed=1)
     others, their_labels = make_rows(300, seed=2)
-    mean, scale, rows = standardized(features)
-    held, targets = (others - mean) * scale, targets_of(their_labels)
+    mean, turn, rows = standardized(features)
+    held, targets = (others - mean) @ turn, targets_of(their_labels)
     chosen, _ = choose_penalty([Split(rows, targets_of(labels), held, targets)], lambda: None)
     losses = {}
     for penalty in PENALTIES:

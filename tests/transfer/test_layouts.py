@@ -256,7 +256,7 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     "a whole module": (lambda s: network("resnet18"), "holds a Python object (torchvision.models.resnet.ResNet)"),
     "quantized": (
         lambda s: {"a": torch.quantize_per_tensor(torch.zeros(2, 2), 1.0, 0, torch.qint8)},
-        "not a plain tensor",
+        "_rebuild_qtensor",
     ),
 }
 
