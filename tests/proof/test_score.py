@@ -103,7 +103,7 @@ def test_equally_good_checkpoints_cannot_be_told_apart(
     ptft: Ptft, sources: dict[str, Path], target: Path, tmp_path: Path
 ) -> None:
     found = checkpoint.read(sources["learnt"])
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
     nearly = {
         name: tensor + 0.02 * tensor.std() * torch.randn(tensor.shape, generator=generator)
         if "conv" in name
@@ -202,7 +202,7 @@ def test_unreadable_images_are_named_once_and_left_out(ptft: Ptft, sources: dict
         ("", "nowhere.csv", 3, "nowhere.csv"),
         ("", "nowhere.yaml", 2, "nowhere.yaml"),
         ("", "wrong.yaml", 2, "wrong.yaml:1: data.labels_per_clas: unknown key"),
-        ("vgg11", "photos", 2, "is a vgg11, which needs images of at least 32 pixels, these have 28"),
+        ("vgg11", "photos", 4, "its weights are not those of its model: vgg11"),
         ("", "lone", 3, "class 'red' has 1"),
         ("", "photos/red", 3, "photos/red"),
     ],
