@@ -101,6 +101,11 @@ def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Path)
     if channels is None or size is None:
         missing = "model.in_channels" if channels is None else "data.image_size"
         raise UsageError(f"{source} does not say what images it was trained on. Set {missing}.")
+    if size < model.min_image_size():
+        raise UsageError(
+            f"data.image_size: {model.name} needs images of at least {model.min_image_size()} pixels, "
+            f"these have {size}."
+        )
     return model.model_copy(update={"in_channels": channels}), size
 
 
