@@ -30,7 +30,7 @@ from ptft.transfer.recipes import Budget, TransferConfig
 from ptft.transfer.source import format_of
 
 _DIVERGED = NotFiniteError.exit_code
-# Looks at validation in a run, besides the one before its first step.
+# Looks at validation in a run.
 _NUM_LOOKS = 10
 # A cell never reads the test images: they are looked at once the learning rates are chosen.
 _READ: tuple[Part, ...] = ("train", "validation")

@@ -12,12 +12,14 @@ from ptft.drift import compare_configs
 from ptft.errors import DataError, NotFiniteError, UsageError
 from ptft.proof.cells import Cell, Setting, is_finished, predict_cells, predictions_path, train_cell
 from ptft.proof.comparison import Comparison
+from ptft.proof.comparison_page import page_of_comparison
 from ptft.proof.judge import judge
 from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells
 from ptft.proof.plan import Plan, plan, tell_plan
 from ptft.proof.table import print_comparison
 from ptft.proof.workers import Workers
 from ptft.report.console import Console
+from ptft.report.page import write_page
 from ptft.run_folder import RunFolder
 from ptft.runtime import num_cores, pick_device
 from ptft.session import end_recorded
@@ -57,6 +59,8 @@ def compare(
             comparison = judge(found, _run(found, console, stop.check), command)
             print_comparison(console, comparison)
             write_text_durably(out / "compare.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
+            write_page(folder.report, page_of_comparison(comparison))
+            console.say(f"page: {folder.report}")
             folder.write_status("done", 0, 0, exit_code=0, reason=comparison.verdict)
             return comparison
 

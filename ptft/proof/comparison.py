@@ -152,11 +152,15 @@ class Comparison:
 
     def sentence(self) -> str:
         """`pretraining helped: +8.1 points (95 % interval +5.0 to +11.2) at 5 labels a class; …`."""
+        return f"{_HEADS[self.verdict]}: {self.clauses()}"
+
+    def clauses(self) -> str:
+        """The sentence without its head: each point, with its own verdict where that is another."""
         parts = []
         for point in self.points:
             own = "" if point.verdict == self.verdict else f", {point.verdict}"
             parts.append(f"{told(point.gain.difference)} at {per_class(point.labels)}{own}")
-        return f"{_HEADS[self.verdict]}: {'; '.join(parts)}"
+        return "; ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for compare.json and `--json`."""

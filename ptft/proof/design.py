@@ -7,6 +7,8 @@ from pydantic import Field, Strict, field_validator
 from ptft.config.base import Config
 
 Arm = Literal["random", "pretrained", "probe"]
+ARM_NAMES: dict[Arm, str] = {"random": "random weights", "pretrained": "pretrained", "probe": "frozen probe"}
+
 Labels = int | Literal["all"]
 """Labels a class."""
 

@@ -1,10 +1,8 @@
 """A comparison as tables on the console."""
 
 from ptft.proof.comparison import ArmResult, Comparison, Point, per_class
-from ptft.proof.design import Arm
+from ptft.proof.design import ARM_NAMES, Arm
 from ptft.report.console import Console
-
-NAMES: dict[Arm, str] = {"random": "random weights", "pretrained": "pretrained", "probe": "frozen probe"}
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -17,7 +15,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         f"{comparison.num_test:,} images; learning rate chosen on {comparison.num_validation:,} validation images:"
     )
     console.table(
-        ["labels a class", *(NAMES[name] for name in names)],
+        ["labels a class", *(ARM_NAMES[name] for name in names)],
         [[str(point.labels), *(_accuracy(point.arms[name]) for name in names)] for point in points],
     )
     console.say("\nagainst random weights, paired by seed and image:")
@@ -29,8 +27,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         for name, arm in point.arms.items():
             if arm.choice.is_at_edge and len(arm.choice.tried) > 1:
                 console.say(
-                    f"  {NAMES[name]}, {per_class(point.labels)}: the best learning rate, {arm.choice.lr:g}, is at the "
-                    f"edge of those tried. Give others in compare.lrs.{name}."
+                    f"  {ARM_NAMES[name]}, {per_class(point.labels)}: the best learning rate, {arm.choice.lr:g}, is "
+                    f"at the edge of those tried. Give others in compare.lrs.{name}."
                 )
     if len(points) > 1:
         console.say(f"  The verdict below allows for {len(points)} looks at once (Holm); `alone` does not.")
@@ -47,7 +45,7 @@ def _gain(point: Point, name: Arm, arm: ArmResult) -> list[str]:
     step = "never" if gain.steps_to_baseline is None else f"{gain.steps_to_baseline:,} of {arm.num_steps:,}"
     return [
         str(point.labels),
-        NAMES[name],
+        ARM_NAMES[name],
         f"{100 * gain.difference.mean:+.1f}",
         gain.difference.interval("+.1f") or "–",
         gain.verdict,

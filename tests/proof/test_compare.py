@@ -70,6 +70,14 @@ def test_stderr_has_the_plan_and_the_table(place: Path) -> None:
     assert "Give others in compare.lrs" in said
 
 
+def test_the_page_has_the_verdict_the_pictures_and_every_learning_rate(place: Path) -> None:
+    page = (place / "runs/run-compare/report.html").read_text()
+    assert page.count("<svg viewBox") >= 3
+    assert "All 12 that were tried" in page
+    assert "Too few seeds to tell" in page
+    assert "ptft compare run.yaml --from source/checkpoints/best.pt --json" in page
+
+
 def test_the_arms_differ_only_in_weights_and_learning_rate(place: Path) -> None:
     configs = [yaml.safe_load((cell / "config.yaml").read_text()) for cell in cells(place)]
     assert len(configs) == 18
@@ -126,7 +134,7 @@ def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_th
     first = json.loads((place / "stdout.json").read_text())
     assert again.json | {"command": ""} == first | {"command": ""}
     after = {path for path in before if path.stat().st_mtime_ns != before[path]}
-    changed = {"compare.json", "config.yaml", "status.json", "log.txt", ".lock"}
+    changed = {"compare.json", "report.html", "config.yaml", "status.json", "log.txt", ".lock"}
     assert after <= {place / "runs/run-compare" / name for name in changed}
     other = ptft(*command, "--resume", "--set", "augment.shift=1")
     assert other.code == 2
