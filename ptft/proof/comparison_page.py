@@ -128,7 +128,8 @@ def _gains(comparison: Comparison) -> list[Block]:
             "The interval is for other seeds and other images: Student's t over seeds and the bootstrap over images, "
             "added. McNemar's exact test asks whether these very networks differ on these images: twice the median "
             "over the seeds. Alone: the verdict without allowing for the other looks. As good at: the step at which "
-            "validation accuracy reaches that of random weights at their end. Worth: labels of each class with which random weights would be as accurate.",
+            "validation accuracy reaches that of random weights at their end. Worth: labels of each class with "
+            "which random weights would be as accurate.",
             soft=True,
         ),
     ]
