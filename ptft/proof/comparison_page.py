@@ -54,6 +54,8 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
     if len(comparison.points) > 1:
         notes.append(f"The verdict allows for {len(comparison.points)} looks at once (Holm 1979).")
+    if comparison.leak is not None:
+        notes.append(f"Leak check: {comparison.leak.sentence()}.")
     if comparison.charged_steps:
         notes.append(f"Random weights had the {comparison.charged_steps:,} steps of the pretraining in addition.")
     return notes
