@@ -131,10 +131,10 @@ def finetune(
 
 @app.command()
 def compare(
-    source: Annotated[Path, typer.Option("--from", metavar="CKPT", help="The checkpoint in question.")],
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="A finetune config, perhaps with a section compare.")
     ] = None,
+    source: FromOption = None,
     data: DataOption = None,
     labels: Annotated[
         str | None,
@@ -146,19 +146,20 @@ def compare(
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell whether pretraining helped. Random weights and CKPT on equal terms, over several seeds."""
+    """Tell whether pretraining helped. Random and given weights on equal terms, over several seeds."""
     from ptft.settings import CompareConfig, default_folder
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
     asked += [] if seeds is None else [f"compare.seeds={seeds}"]
-    settings = _load(CompareConfig, config, [*asked, *(sets or [])], data)
+    settings = _load(CompareConfig, config, [*asked, *(sets or []), *_started_from(source)], data)
+    origin = _origin(settings, config)
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
     _check_apart(folder, settings)
     from ptft.proof.compare import compare
 
-    comparison = compare(settings, source, folder, resume=resume, console=_console(), command=_command())
+    comparison = compare(settings, origin, folder, resume=resume, console=_console(), command=_command())
     _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
 
 

@@ -26,6 +26,7 @@ from ptft.session import run_in_folder
 from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig
 from ptft.storage import storage_errors, write_text_durably
 from ptft.train.evaluate import predictions_of
+from ptft.transfer.origin import Origin
 from ptft.transfer.recipes import Budget, TransferConfig
 from ptft.transfer.source import format_of
 
@@ -64,14 +65,14 @@ class Setting:
 
     Attributes:
         config: with model, image format, validation, precision decided.
-        source: the checkpoint.
+        source: the weights in question, see `read_source`.
         out: folder of the comparison.
         budgets: steps and batch size at each number of labels, the same for every arm.
         charged_steps: steps that random weights get in addition.
     """
 
     config: CompareConfig
-    source: Path
+    source: Origin
     out: Path
     budgets: Mapping[Labels, Budget]
     charged_steps: int

@@ -15,7 +15,7 @@ from ptft.proof.comparison import Comparison
 from ptft.proof.comparison_page import page_of_comparison
 from ptft.proof.judge import judge
 from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells
-from ptft.proof.plan import Plan, plan, tell_plan
+from ptft.proof.plan import Plan, check_target, plan, tell_plan
 from ptft.proof.table import print_comparison
 from ptft.proof.workers import Workers
 from ptft.report.console import Console
@@ -26,16 +26,17 @@ from ptft.session import end_recorded
 from ptft.settings import CompareConfig
 from ptft.stop import stop_on_signals
 from ptft.storage import storage_errors, write_text_durably
+from ptft.transfer.origin import Origin
 
 
 def compare(
-    config: CompareConfig, source: Path, out: Path, *, resume: bool, console: Console, command: str
+    config: CompareConfig, source: Origin, out: Path, *, resume: bool, console: Console, command: str
 ) -> Comparison:
     """Compares a checkpoint with random weights, or goes on with it; cells that are finished are not run again.
 
     Args:
         config: as loaded.
-        source: the checkpoint.
+        source: the weights in question, see `read_source`.
         out: folder of the comparison; each run has its own in `cells`, the result is `compare.json`.
         resume: whether to go on with a comparison that is there; its section `compare` may differ then.
         console: gets progress and tables.
@@ -55,8 +56,8 @@ def compare(
             write_text_durably(folder.config, dump(found.setting.config, header=command))
             folder.write_status("running", 0, 0)
             tell_plan(found, console)
-            # Here the target's test images are looked for among those the source was trained on (`ptft leak`).
-            comparison = judge(found, _run(found, console, stop.check), command)
+            leak = check_target(found, console, stop.check)
+            comparison = judge(found, _run(found, console, stop.check), leak, command)
             print_comparison(console, comparison)
             write_text_durably(out / "compare.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
             write_page(folder.report, page_of_comparison(comparison))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptft.proof.design import Arm, Labels
+from ptft.proof.leak import LeakCheck
 from ptft.proof.learning_rates import Choice
 from ptft.proof.mcnemar import McNemar
 from ptft.proof.spread import Spread
@@ -132,6 +133,7 @@ class Comparison:
         num_validation, num_test: images that chose the learning rates, and that everything else is about.
         charged_steps: steps that random weights got in addition.
         points: labels rising.
+        leak: test images that the source or the target's training part shows too; None where nobody looked.
         config: resolved.
     """
 
@@ -143,6 +145,7 @@ class Comparison:
     num_test: int
     charged_steps: int
     points: Sequence[Point]
+    leak: LeakCheck | None
     config: Mapping[str, Any]
 
     @property
@@ -174,6 +177,7 @@ class Comparison:
             "num_validation": self.num_validation,
             "num_test": self.num_test,
             "charged_steps": self.charged_steps,
+            "leak": None if self.leak is None else self.leak.as_dict(),
             "points": [point.as_dict() for point in self.points],
             "config": dict(self.config),
         }

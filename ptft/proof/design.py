@@ -19,23 +19,22 @@ LearningRates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(Fals
 _FACTORS: dict[Arm, tuple[float, ...]] = {
     "random": (0.3, 1.0, 3.0),
     "pretrained": (0.03, 0.1, 0.3),
-    "probe": (0.3, 1.0, 3.0),
+    "probe": (1.0,),  # its head is solved, which takes no learning rate
 }
 
 
 class LrsConfig(Config):
-    """The learning rates each arm tries; where the best is at the edge of three or more, the grid grows there."""
+    """The learning rates each arm tries; where the best is at the edge of three or more, the grid grows there. The frozen
+    probe has none: its head is solved."""
 
     random: LearningRates | None = None
     """Of random weights. Default: 0.3, 1 and 3 times the optimizer's default."""
     pretrained: LearningRates | None = None
     """Of the checkpoint's weights. Default: 0.03, 0.1 and 0.3 times the optimizer's default."""
-    probe: LearningRates | None = None
-    """Of the frozen probe. Default: 0.3, 1 and 3 times the optimizer's default."""
 
     def of(self, arm: Arm, default_lr: float) -> tuple[float, ...]:
         """The grid an arm begins with, rising."""
-        given: tuple[float, ...] | None = getattr(self, arm)
+        given: tuple[float, ...] | None = getattr(self, arm, None)
         grid = given or tuple(float(f"{factor * default_lr:.3g}") for factor in _FACTORS[arm])
         return tuple(sorted(set(grid)))
 

@@ -9,6 +9,7 @@ import numpy as np
 from ptft.proof.cells import Cell, Setting, curve_of, rightness_of
 from ptft.proof.comparison import ArmResult, Comparison, Gain, Point
 from ptft.proof.design import Arm, Labels
+from ptft.proof.leak import LeakCheck
 from ptft.proof.learning_rates import Choice, Place, chosen_cells
 from ptft.proof.mcnemar import mcnemar
 from ptft.proof.plan import Plan
@@ -35,12 +36,13 @@ class _Outcome:
         return cls(np.stack([rightness_of(setting, cell) for cell in cells]), curve)
 
 
-def judge(found: Plan, choices: Mapping[Place, Choice], command: str) -> Comparison:
+def judge(found: Plan, choices: Mapping[Place, Choice], leak: LeakCheck | None, command: str) -> Comparison:
     """The comparison, a function of the files of the chosen cells alone.
 
     Args:
         found: what was run.
         choices: the learning rates chosen.
+        leak: what the search for seen test images found.
         command: as typed.
     """
     setting = found.setting
@@ -71,6 +73,7 @@ def judge(found: Plan, choices: Mapping[Place, Choice], command: str) -> Compari
         num_test=next(iter(outcomes.values())).right.shape[1],
         charged_steps=setting.charged_steps,
         points=_points(found, arms),
+        leak=leak,
         config=setting.config.model_dump(mode="json"),
     )
 

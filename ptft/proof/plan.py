@@ -1,23 +1,27 @@
 """From a config and a checkpoint to what a comparison will run: everything the cells share is decided here, once."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ptft.data.fingerprints import fingerprints_of
 from ptft.data.records import Record, Source
 from ptft.data.sources import DataConfig
 from ptft.data.splits import Parts, split
+from ptft.data.task import prepare
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.proof.cells import Setting
 from ptft.proof.design import Labels, order_of
+from ptft.proof.leak import LeakCheck, SeenSet, check_leaks, seen_sets
 from ptft.report.console import Console
 from ptft.runtime import derive_seed, pick_device
 from ptft.settings import CompareConfig, resolve
 from ptft.train.calibration import calibrate
+from ptft.transfer.origin import Origin
 from ptft.transfer.recipes import Budget
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.sources import read_source
@@ -36,8 +40,9 @@ class Plan:
         origin: phrase for the target's images.
         classes: of the target.
         num_labels: labels of all classes at each number of them a class.
-        num_validation, num_test: images of those parts, the same for every cell.
-        listing: of the test images, by which predictions made earlier are known again.
+        num_validation: images that choose the learning rates, the same for every cell.
+        test: the test images, the same for every cell.
+        seen: what the source was trained on, as far as its fingerprints travelled.
     """
 
     setting: Setting
@@ -46,9 +51,10 @@ class Plan:
     num_labels: dict[Labels, int]
     num_validation: int
     test: Sequence[Record]
+    seen: Sequence[SeenSet]
 
 
-def plan(config: CompareConfig, source: Path, out: Path, console: Console) -> Plan:
+def plan(config: CompareConfig, source: Origin, out: Path, console: Console) -> Plan:
     """Decides model, image format, validation, numbers of labels, steps, precision.
 
     Validation images are set aside from the training images before any label is drawn: the same ones for every arm,
@@ -58,7 +64,7 @@ def plan(config: CompareConfig, source: Path, out: Path, console: Console) -> Pl
 
     Args:
         config: as loaded.
-        source: the checkpoint, or a bare state dict.
+        source: see `read_source`.
         out: folder of the comparison.
         console: for the calibration.
 
@@ -88,15 +94,16 @@ def plan(config: CompareConfig, source: Path, out: Path, console: Console) -> Pl
     config = _calibrated(config, model, len(classes), image_size, budgets[labels[-1]].batch_size, console)
     charged = _pretraining_steps(weights, source) if config.compare.charge_pretraining else 0
     setting = Setting(config, source, out, budgets, charged)
-    return Plan(setting, listed.origin, classes, num_labels, len(parts["validation"]), parts["test"])
+    seen = seen_sets(weights.lineage, weights.seen)
+    return Plan(setting, listed.origin, classes, num_labels, len(parts["validation"]), parts["test"], seen)
 
 
-def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Path) -> tuple[Model, int]:
+def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Origin) -> tuple[Model, int]:
     """The architecture, with its channels, and the image side, of every arm."""
     model, known = config.model or weights.model, weights.format
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
-    channels = known.in_channels if known else model.in_channels
+    channels = model.in_channels or (known.in_channels if known else weights.in_channels)
     size = config.data.image_size or (known.image_size if known else None)
     if channels is None or size is None:
         missing = "model.in_channels" if channels is None else "data.image_size"
@@ -160,7 +167,7 @@ def _calibrated(
     return config.model_copy(update={"train": train.model_copy(update=decided)})
 
 
-def _pretraining_steps(weights: SourceWeights, source: Path) -> int:
+def _pretraining_steps(weights: SourceWeights, source: Origin) -> int:
     if not weights.lineage:
         raise UsageError(f"compare.charge_pretraining: {source} does not say how long it was trained.")
     return sum(ancestor.steps for ancestor in weights.lineage)
@@ -192,3 +199,28 @@ def _fewest_runs(config: CompareConfig, num_points: int) -> int:
     tuning = min(section.tuning_seeds, section.seeds)
     runs = (len(section.lrs.of(arm, default_lr)) * tuning + section.seeds - tuning for arm in section.arms)
     return num_points * sum(runs)
+
+
+def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) -> LeakCheck | None:
+    """Searches the target's training images, and what the source was trained on, for the target's test images.
+
+    None where `data.leak_check` turns it off.
+    """
+    config = found.setting.config
+    if not config.data.leak_check:
+        return None
+    channels = None if config.model is None else config.model.in_channels
+    task = prepare(
+        config.data.open(),
+        config.data,
+        seed=config.seed,
+        in_channels=channels,
+        read=("train", "test"),
+        check_stop=check_stop,
+    )
+    own = SeenSet(f"{task.origin} (its training part)", fingerprints_of(task.train.images, check_stop), task.train)
+    leak = check_leaks(task.parts["test"], task.classes, [*found.seen, own], check_stop)
+    console.say(f"leak check: {leak.sentence()}.")
+    if leak.pairs:
+        console.say(f"ptft: the accuracies below lean on images that were trained on: {leak.names()}. See `ptft leak`.")
+    return leak
