@@ -22,8 +22,8 @@ _ENOUGH_VALIDATION = 200
 _NUM_FOLDS = 5
 _PATIENCE = 2
 # Of the gradient. The grid compares penalties, whose scores differ far more than this leaves open.
-_ROUGHLY = 1e-4
-_CLOSELY = 1e-6
+_ROUGHLY = 3e-4
+_CLOSELY = 1e-5
 
 
 @dataclass(frozen=True)
