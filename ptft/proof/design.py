@@ -24,8 +24,8 @@ _FACTORS: dict[Arm, tuple[float, ...]] = {
 
 
 class LrsConfig(Config):
-    """The learning rates each arm tries; where the best is at the edge of three or more, the grid grows there. The frozen
-    probe has none: its head is solved."""
+    """The learning rates each arm tries; where the best is at the edge of three or more, the grid grows there. The
+    frozen probe has none: its head is solved."""
 
     random: LearningRates | None = None
     """Of random weights. Default: 0.3, 1 and 3 times the optimizer's default."""
