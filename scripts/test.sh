@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests, warnings as errors. Arguments go to pytest.
+# All tests, warnings as errors, on all cores with one thread each. Arguments go to pytest.
 set -euo pipefail
 source "$(dirname "$0")/venv.sh" dev
-exec python -m pytest "$@"
+export OMP_NUM_THREADS=1
+exec python -m pytest -n auto --dist loadfile "$@"
