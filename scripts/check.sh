@@ -5,4 +5,4 @@ source "$(dirname "$0")/venv.sh" dev
 ruff format --check .
 ruff check .
 mypy
-exec python -m pytest "$@"
+exec bash scripts/test.sh "$@"
