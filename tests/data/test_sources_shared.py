@@ -49,6 +49,7 @@ class TestRegistry:
             "on_bad_image": "error",
             "max_bad_images": 100,
             "max_pixels": 100_000_000,
+            "leak_check": True,
         }
 
     @pytest.mark.parametrize(
