@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ptft.errors import CheckpointError, TransferError
@@ -56,8 +55,7 @@ def find_state_dict(content: Mapping[str, Any], where: str) -> StateDict:
         where: how messages name the file.
 
     Raises:
-        CheckpointError: no state dict, or several of which none has a usual name; a kind of tensor that has no
-            plain values, such as a quantized one.
+        CheckpointError: no state dict, or several of which none has a usual name.
     """
     found = dict(_state_dicts(content, ()))
     if not found:
@@ -71,9 +69,6 @@ def find_state_dict(content: Mapping[str, Any], where: str) -> StateDict:
             f"{where} holds several state dicts ({places}) and none has a usual name. Save the one you want by itself."
         )
     tensors = {name: value for name, value in found[path].items() if isinstance(value, Tensor)}
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise CheckpointError(f"{where}: {name} is not a plain tensor (quantized, sparse or without values).")
     said = []
     if path:
         others = [".".join(place) for place in found if place != path]
