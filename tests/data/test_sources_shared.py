@@ -40,6 +40,7 @@ class TestRegistry:
         assert common == {
             "classes": None,
             "labels_per_class": None,
+            "validation_per_class": None,
             "validation": 0.1,
             "test": 0.2,
             "split_seed": 0,
