@@ -10,6 +10,10 @@ from ptft.proof.scores.worth import Worth
 
 Verdict = Literal["use", "cannot tell", "none"]
 
+SMALLEST_DIFFERENCE = 0.02
+"""In error of the probe. Of two sources in scripts/bench/score.py that differ by less, either may be the better after
+finetuning, however many images say that they differ."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -34,12 +38,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Place:
-    """A checkpoint in the ranking; differences are in LogME, on the same images.
+    """A checkpoint in the ranking; differences are in error of the probe, on the same images.
 
     Attributes:
         measured: the checkpoint.
-        over_random: what it has over random weights.
-        behind: what it lacks against the first; None for the first itself.
+        over_random: by how much random weights err more.
+        behind: by how much it errs more than the first; None for the first itself.
     """
 
     measured: Measured
@@ -49,7 +53,12 @@ class Place:
     @property
     def is_apart(self) -> bool:
         """Whether it is surely worse than the first."""
-        return self.behind is not None and self.behind.high < 0
+        return self.behind is not None and self.behind.low > SMALLEST_DIFFERENCE
+
+    @property
+    def is_better_than_random(self) -> bool:
+        """Whether it surely is."""
+        return self.over_random.low > SMALLEST_DIFFERENCE
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python."""
@@ -61,7 +70,8 @@ class Place:
             "image_size": measured.image_size,
             **measured.worth.as_dict(),
             "random": measured.random.as_dict(),
-            "over_random": _as_dict(self.over_random) | {"verdict": self.over_random.verdict},
+            "over_random": _as_dict(self.over_random),
+            "is_better_than_random": self.is_better_than_random,
             "behind": None if self.behind is None else _as_dict(self.behind),
         }
 
@@ -91,26 +101,27 @@ class Ranking:
     @property
     def verdict(self) -> Verdict:
         """`none` when not even the first is surely better than random weights."""
-        if self.best.over_random.low <= 0:
+        if not self.best.is_better_than_random:
             return "none"
         return "cannot tell" if self.rivals else "use"
 
     def sentence(self) -> str:
         """The recommendation in words."""
         first = self.best.measured
-        gain = f"LogME {told(self.best.over_random)}, probe {_percent(first.worth)} against {_percent(first.random)}"
+        accuracies = f"a probe names {_percent(first.worth)} right, with random weights {_percent(first.random)}"
         if self.verdict == "none":
-            return f"none is surely better than random weights: the first, {first.path}, has {gain}."
+            return f"none is surely better than random weights: from the first, {first.path}, {accuracies}."
         if self.verdict == "use":
-            return f"use {first.path}: better than random weights ({gain})" + self._distance() + "."
+            return f"use {first.path}: better than random weights{self._others()}; {accuracies}."
         names = ", ".join(str(place.measured.path) for place in self.rivals)
-        return f"cannot tell {first.path} from {names}: the difference may be chance. More labelled images would tell."
+        return (
+            f"cannot tell {first.path} from {names}: the difference is small or may be chance. Finetune from each, or "
+            f"take the first: better than random weights{self._others()}; {accuracies}."
+        )
 
-    def _distance(self) -> str:
-        if len(self.places) == 1:
-            return ""
-        names = "the other" if len(self.places) == 2 else f"all {len(self.places) - 1} others"
-        return f" and than {names}"
+    def _others(self) -> str:
+        num_apart = sum(place.is_apart for place in self.places)
+        return f" and than {num_apart} of {len(self.places) - 1} others" if num_apart else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for `--json` and a page."""
@@ -124,7 +135,7 @@ class Ranking:
 
 
 def rank(measured: Sequence[Measured]) -> Ranking:
-    """Orders checkpoints by LogME and compares them.
+    """Orders checkpoints by error of the linear probe and compares them.
 
     Differences are taken image by image, as all scores are of the same images, with Student's interval of their mean.
     Of n intervals each has the confidence 1 - 0.05/n (Bonferroni): the first is chosen for being the highest, and
@@ -133,28 +144,27 @@ def rank(measured: Sequence[Measured]) -> Ranking:
     Args:
         measured: at least one, all of the same images.
     """
-    ordered = sorted(measured, key=lambda one: one.worth.logme, reverse=True)
+    ordered = sorted(measured, key=lambda one: one.worth.probe.error)
     first = ordered[0]
     confidence = 1 - 0.05 / (2 * len(ordered) - 1)
 
-    def difference(before: Worth, after: Worth) -> Difference:
-        pair = before.evidence.of_images.tolist(), after.evidence.of_images.tolist()
-        return paired_difference(*pair, confidence=confidence)
+    def excess(better: Worth, worse: Worth) -> Difference:
+        return paired_difference(better.probe.errors.tolist(), worse.probe.errors.tolist(), confidence)
 
     places = [
-        Place(one, difference(one.random, one.worth), None if one is first else difference(first.worth, one.worth))
+        Place(one, excess(one.worth, one.random), None if one is first else excess(first.worth, one.worth))
         for one in ordered
     ]
     return Ranking(places, confidence)
 
 
 def told(difference: Difference) -> str:
-    """`+0.21 (+0.12 to +0.30)`."""
+    """`+0.210 (+0.120 to +0.300)`."""
     return f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def _percent(worth: Worth) -> str:
-    return f"{100 * worth.probe:.1f} %"
+    return f"{100 * worth.probe.top1:.1f} %"
 
 
 def _as_dict(difference: Difference) -> dict[str, float]:

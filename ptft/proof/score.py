@@ -161,7 +161,7 @@ def _measure(
     """Scores of a checkpoint; those of random weights are kept in `random`, as one model may be there often."""
     if start.architecture not in random:
         draws = [_worth(start, start.random(classes, seed, draw), examples, seed) for draw in range(NUM_DRAWS)]
-        random[start.architecture] = max(draws, key=lambda draw: draw.logme)
+        random[start.architecture] = min(draws, key=lambda draw: draw.probe.error)
     worth = _worth(start, start.loaded(classes), examples, seed)
     return Measured(
         path=start.path,

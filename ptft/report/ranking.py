@@ -3,14 +3,13 @@
 import numpy as np
 
 from ptft.proof.ranking import Ranking, told
-from ptft.proof.scores.worth import Worth
+from ptft.proof.scores.worth import Worth, accuracy
 from ptft.report.console import Console
-from ptft.train.metrics import wilson_interval
 
 
 def print_ranking(console: Console, ranking: Ranking) -> None:
     """One row a checkpoint, best first, then one for random weights of each model; and how to read them."""
-    columns = ["checkpoint", "LogME", "over random", "behind the first", "linear probe", "k-NN", "H-score"]
+    columns = ["checkpoint", "error", "less than random", "more than first", "probe", "k-NN", "LogME", "H-score"]
     rows = [
         _row(
             str(place.measured.path),
@@ -26,19 +25,19 @@ def print_ranking(console: Console, ranking: Ranking) -> None:
     }
     rows += [_row(name, zero, "", "") for name, zero in zeros.items()]
     console.table(columns, rows)
-    num_images = len(ranking.best.measured.worth.probe_right)
+    num_images = len(ranking.best.measured.worth.neighbours_right)
     console.say(
-        f"LogME ranks: log evidence of the labels given the features, nats a label. Its differences have intervals of "
-        f"{100 * ranking.confidence:.1f} %\neach, so that all hold together in 95 of 100 cases. Linear probe and k-NN: "
-        f"share of {num_images:,} images named right that were left out, with 95 % intervals."
+        "error: squared error of a linear probe on the features, cross-validated; the least is first. Differences "
+        f"have intervals of {100 * ranking.confidence:.1f} %,\nwhich hold together in 95 of 100 cases. probe and k-NN: "
+        f"share of {num_images:,} images named right, each left out, with 95 % intervals."
     )
 
 
-def _row(name: str, worth: Worth, over_random: str, behind: str) -> list[str]:
-    accuracies = [_accuracy(worth.probe_right), _accuracy(worth.neighbours_right)]
-    return [name, f"{worth.logme:.3f}", over_random, behind, *accuracies, f"{worth.h_score:.2f}"]
+def _row(name: str, worth: Worth, less: str, more: str) -> list[str]:
+    accuracies = [_accuracy(worth.probe.right), _accuracy(worth.neighbours_right)]
+    return [name, f"{worth.probe.error:.3f}", less, more, *accuracies, f"{worth.logme:.3f}", f"{worth.h_score:.2f}"]
 
 
 def _accuracy(right: np.ndarray) -> str:
-    low, high = wilson_interval(int(right.sum()), len(right))
-    return f"{100 * right.mean():.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    top1, low, high = (100 * share for share in accuracy(right).values())
+    return f"{top1:.1f} % ({low:.1f} to {high:.1f})"

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ptft.data.sources import DataConfig, EmbeddedFashionMnist, Folder
 from ptft.data.splits import split
 from ptft.models import SmallCnn
 from ptft.proof.score import score
+from ptft.proof.scores.worth import Worth
 from ptft.report.console import Console
 from ptft.run import finetune, pretrain
 from ptft.run_folder import RunFolder
@@ -41,7 +42,13 @@ TEST_IMAGES = 400
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Coat", "Sandal", "Sneaker", "Bag")
 ANIMALS = ("bird", "cat", "deer", "frog")
 SAY = Console(sys.stdout)
-MEASURES = ("logme", "h_score", "probe", "neighbours")
+MEASURES: dict[str, Callable[[Worth], float]] = {
+    "error": lambda worth: -worth.probe.error,
+    "probe": lambda worth: worth.probe.top1,
+    "k-NN": lambda worth: worth.neighbours,
+    "LogME": lambda worth: worth.logme,
+    "H-score": lambda worth: worth.h_score,
+}
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
         ranking = score(list(sources.values()), target, seed=0, console=Console(nowhere)).ranking
     score_seconds = (time.monotonic() - started) / len(sources)
     worths = {place.measured.path: place.measured.worth for place in ranking.places}
-    scores = {key: {source: getattr(worths[path], key) for source, path in sources.items()} for key in MEASURES}
+    scores = {key: {source: of(worths[path]) for source, path in sources.items()} for key, of in MEASURES.items()}
     cells = Cells(name, truth, scores, float(np.mean(seconds)), score_seconds)
     SAY.table(
         ["source", "finetuned", *MEASURES],

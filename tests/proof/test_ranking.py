@@ -8,17 +8,17 @@ import pytest
 from scipy.stats import ttest_rel
 
 from ptft.proof.ranking import Measured, Ranking, rank
-from ptft.proof.scores.evidence import Evidence
+from ptft.proof.scores.probe import Probe
 from ptft.proof.scores.worth import Worth
 
 
-def ranking(levels: Sequence[float], random: float = 0.0, num_images: int = 300, seed: int = 0) -> Ranking:
-    """Checkpoints a, b, ... with such LogME, every image's part in it independent and of deviation 1."""
+def ranking(levels: Sequence[float], random: float = 0.6, num_images: int = 300, seed: int = 0) -> Ranking:
+    """Checkpoints a, b, ... with such errors of the probe, independent from image to image."""
     rng = np.random.default_rng(seed)
 
     def worth(level: float) -> Worth:
-        parts = rng.normal(level, 1, num_images)
-        return Worth(Evidence(float(parts.mean()), parts), parts > 0, parts > 0, h_score=0.0)
+        errors = rng.normal(level, 0.3, num_images)
+        return Worth(Probe(errors, (errors < 0.5).astype(float)), errors < 0.5, logme=0.0, h_score=0.0)
 
     zero = worth(random)
     names = [Path(chr(ord("a") + place)) for place in range(len(levels))]
@@ -32,14 +32,13 @@ def names(found: Ranking) -> str:
 
 
 def test_a_clear_winner_is_to_be_used() -> None:
-    found = ranking([0.5, 1.5, 1.0])
+    found = ranking([0.5, 0.2, 0.35])
     assert (names(found), found.verdict) == ("bca", "use")
-    assert found.sentence().startswith("use b: better than random weights (LogME +")
-    assert found.sentence().endswith("and than all 2 others.")
+    assert found.sentence().startswith("use b: better than random weights and than 2 of 2 others; a probe names ")
 
 
 def test_near_ones_cannot_be_told_apart_and_are_named_without_those_that_are_clearly_worse() -> None:
-    found = ranking([0.5, 1.51, 1.5])
+    found = ranking([0.5, 0.201, 0.2])
     assert found.verdict == "cannot tell"
     assert names(found)[-1] == "a"
     assert {str(place.measured.path) for place in found.rivals} == set(names(found)[1])
@@ -47,33 +46,42 @@ def test_near_ones_cannot_be_told_apart_and_are_named_without_those_that_are_cle
 
 
 def test_a_checkpoint_that_is_no_better_than_random_weights_is_not_recommended() -> None:
-    found = ranking([0.05, -1.0])
+    found = ranking([0.59, 0.9])
     assert (names(found), found.verdict) == ("ab", "none")
-    assert found.places[1].over_random.verdict == "hurt"
-    assert "none is surely better than random weights: the first, a, has LogME" in found.sentence()
+    assert [place.is_better_than_random for place in found.places] == [False, False]
+    assert found.places[1].over_random.high < 0
+    assert "none is surely better than random weights: from the first, a, a probe names" in found.sentence()
 
 
 def test_one_checkpoint_is_compared_with_random_weights_alone() -> None:
-    found = ranking([1.0])
+    found = ranking([0.3])
     assert (found.verdict, found.confidence) == ("use", pytest.approx(0.95))
     assert found.as_dict()["ranking"][0]["behind"] is None
 
 
 def test_differences_are_students_of_the_images_at_a_confidence_that_lets_all_hold_together() -> None:
-    found = ranking([1.0, 0.9, 0.5])
+    found = ranking([0.2, 0.3, 0.5])
     assert found.confidence == pytest.approx(0.99)
     first, last = found.places[0], found.places[2]
-    expected = ttest_rel(last.measured.worth.evidence.of_images, first.measured.worth.evidence.of_images)
+    expected = ttest_rel(last.measured.worth.probe.errors, first.measured.worth.probe.errors)
     interval = expected.confidence_interval(0.99)
     assert last.behind is not None
     assert (last.behind.low, last.behind.high) == pytest.approx((interval.low, interval.high))
-    assert last.behind.mean == pytest.approx(last.measured.worth.logme - first.measured.worth.logme)
+    assert last.behind.mean == pytest.approx(last.measured.worth.probe.error - first.measured.worth.probe.error)
 
 
 def test_among_many_equal_checkpoints_a_winner_is_rare_and_a_real_one_is_found() -> None:
-    equal = [ranking([0.0] * 8, seed=seed) for seed in range(100)]
+    equal = [ranking([0.6] * 8, seed=seed) for seed in range(100)]
     assert sum(one.verdict != "none" for one in equal) <= 5
     # At 95 % each, some of eight would look better than random weights far more often.
-    plain = [any(place.over_random.mean > 1.96 * 2**0.5 / 300**0.5 for place in one.places) for one in equal]
+    plain = [any(place.over_random.mean > 1.96 * 0.3 * (2 / 300) ** 0.5 for place in one.places) for one in equal]
     assert sum(plain) > 8
-    assert ranking([0.0] * 7 + [1.0]).verdict == "use"
+    assert ranking([0.6] * 7 + [0.3]).verdict == "use"
+
+
+def test_a_difference_that_is_sure_but_too_small_to_matter_cannot_be_told() -> None:
+    found = ranking([0.200, 0.215], num_images=200_000)
+    behind = found.places[1].behind
+    assert behind is not None
+    assert 0 < behind.low < behind.high < 0.02
+    assert found.verdict == "cannot tell"

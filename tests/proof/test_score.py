@@ -82,8 +82,8 @@ def test_json_has_scores_with_intervals_of_each_and_of_random_weights(
     assert (found["num_images"], found["num_available"], len(found["classes"])) == (540, 540, 10)
     first, *others = found["ranking"]
     assert first["behind"] is None
-    assert all(place["behind"]["high"] < 0 for place in others)
-    assert first["over_random"]["verdict"] == "helped"
+    assert all(place["behind"]["low"] > 0.02 for place in others)
+    assert [place["is_better_than_random"] for place in found["ranking"]] == [True, False, False]
     for place in found["ranking"]:
         for accuracy in (place["probe"], place["neighbours"], place["random"]["probe"]):
             assert 0 < accuracy["top1_low"] < accuracy["top1"] < accuracy["top1_high"] < 1
@@ -145,7 +145,7 @@ def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
     from ptft.data.sources import Folder
     from ptft.data.task import prepare
     from ptft.inference import load_classifier
-    from ptft.proof.scores.probe import probe_right
+    from ptft.proof.scores.probe import probe
     from ptft.runtime import derive_seed
     from ptft.transfer.source import format_of
 
@@ -155,9 +155,10 @@ def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
     images = task.format.normalize(task.train.images.take(torch.arange(len(task.train))))
     with torch.inference_mode():
         features = load_classifier(found).features(images).numpy()
-    expected = probe_right(features, task.train.labels.numpy(), seed=derive_seed("folds", 0)).mean()
+    expected = probe(features, task.train.labels.numpy(), seed=derive_seed("folds", 0))
     place = ptft("score", sources["learnt"], "--data", photos, "--json").json["ranking"][0]
-    assert place["probe"]["top1"] == pytest.approx(expected)
+    assert place["probe"]["top1"] == pytest.approx(expected.top1)
+    assert place["probe"]["error"] == pytest.approx(expected.error, rel=1e-3)
 
 
 def test_of_many_images_a_part_is_looked_at_and_said_so(

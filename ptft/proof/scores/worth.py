@@ -1,14 +1,14 @@
-"""All scores of one set of features."""
+"""All scores of one set of weights."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ptft.proof.scores.evidence import Evidence, evidence
+from ptft.proof.scores.evidence import logme
 from ptft.proof.scores.h_score import h_score
 from ptft.proof.scores.neighbours import neighbours_right
-from ptft.proof.scores.probe import probe_right
+from ptft.proof.scores.probe import Probe, probe
 from ptft.train.metrics import wilson_interval
 
 
@@ -16,31 +16,20 @@ from ptft.train.metrics import wilson_interval
 class Worth:
     """How well a set of weights serves a task before any finetuning, by the features it gives N images.
 
-    LogME ranks. Among the four it agreed best with accuracies after finetuning (scripts/bench/score.py), and it
-    tells checkpoints apart with the fewest images: it weighs how sure each answer is, where a share of right answers
-    throws that away.
+    The probe's error ranks: it agreed best with accuracies after finetuning. The numbers, and on which of them it was
+    chosen, are told by scripts/bench/score.py.
 
     Attributes:
-        evidence: LogME, in total and image by image.
-        probe_right: which images a cross-validated linear probe names right; bool (N,).
+        probe: of a cross-validated linear probe.
         neighbours_right: which images their nearest neighbours name right; bool (N,).
+        logme: log maximum evidence, nats a label; higher is better.
         h_score: regularised H-score; higher is better.
     """
 
-    evidence: Evidence
-    probe_right: np.ndarray
+    probe: Probe
     neighbours_right: np.ndarray
+    logme: float
     h_score: float
-
-    @property
-    def logme(self) -> float:
-        """Log maximum evidence, in nats a label; higher is better."""
-        return self.evidence.logme
-
-    @property
-    def probe(self) -> float:
-        """Accuracy of the linear probe, in [0, 1]."""
-        return float(self.probe_right.mean())
 
     @property
     def neighbours(self) -> float:
@@ -50,9 +39,9 @@ class Worth:
     def as_dict(self) -> dict[str, Any]:
         """Plain Python; accuracies with their 95 % intervals."""
         return {
+            "probe": {"error": self.probe.error, **accuracy(self.probe.right)},
+            "neighbours": accuracy(self.neighbours_right),
             "logme": self.logme,
-            "probe": _accuracy(self.probe_right),
-            "neighbours": _accuracy(self.neighbours_right),
             "h_score": self.h_score,
         }
 
@@ -66,13 +55,14 @@ def measure(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Worth:
         seed: of the folds.
     """
     return Worth(
-        evidence=evidence(features, labels),
-        probe_right=probe_right(features, labels, seed=seed),
+        probe=probe(features, labels, seed=seed),
         neighbours_right=neighbours_right(features, labels),
+        logme=logme(features, labels),
         h_score=h_score(features, labels),
     )
 
 
-def _accuracy(right: np.ndarray) -> dict[str, float]:
-    low, high = wilson_interval(int(right.sum()), len(right))
+def accuracy(right: np.ndarray) -> dict[str, float]:
+    """Share of N images named right, with its 95 % interval."""
+    low, high = wilson_interval(round(float(right.sum())), len(right))
     return {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
