@@ -62,6 +62,11 @@ def machine_errors() -> Iterator[None]:
         raise _failure(Path(os.fsdecode(error.filename)), "use", error) from error
 
 
+def is_shortage(error: Exception) -> bool:
+    """Whether a file could not be opened because too many others are: no fault of the file."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def _failure(path: Path, doing: str, error: OSError, num_bytes: int = 0) -> StorageError:
     reason, advice = error.strerror or str(error), _ADVICE.get(error.errno or 0, "")
     facts = [f"needs {_size(num_bytes)}"] if num_bytes else []

@@ -3,7 +3,6 @@
 Pixels depend on the image and the arguments alone, never on the thread that decodes or on what ran before.
 """
 
-import errno
 import functools
 import re
 import stat
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from ptft.storage import is_shortage
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF")
 """The formats ptft opens. Not EPS, PDF or WMF, which need an interpreter; not ICO, ICNS or PSD, which hold
@@ -125,8 +126,8 @@ def _opened(image: Path | Callable[[], Image.Image], max_pixels: int | None = No
         raise
     # Damaged files make Pillow's parsers raise nearly every built-in exception.
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            raise  # no fault of this image
+        if is_shortage(error):
+            raise
         raise BadImageError(_reason(error)) from error
 
 

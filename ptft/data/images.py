@@ -19,6 +19,7 @@ from ptft.data.records import Record
 from ptft.data.sources.base import DataConfig
 from ptft.errors import DataError
 from ptft.runtime import available_memory_bytes
+from ptft.storage import is_shortage
 
 # Leaves room for the model, activations and the page cache of everybody else.
 _RESIDENT_SHARE = 0.4
@@ -231,6 +232,8 @@ def _attempt(record: Record, size: int | None, channels: int | None, max_pixels:
     except DataError as error:
         return error
     except OSError as error:  # gone since it was decoded
+        if is_shortage(error):
+            raise
         return DataError(f"{record.name}: cannot be read: {(error.strerror or str(error)).lower()}.")
 
 

@@ -1,6 +1,7 @@
 """Disks that fill up, limits, lost permissions, folders that vanish: one sentence, and nothing is lost."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -65,7 +66,7 @@ def stop_faults(folder: Path, result: Result, *reason: str) -> list[str]:
 
 
 def test_a_disk_that_is_full_at_some_size_loses_nothing(scene: Scene, trials: int) -> None:
-    sizes = [8, 16, 32, 56, 80, 120, 160, 200, 240, 280, 320, 420]
+    sizes = [8, 16, 32, 48, 64, 80, 100, 120, 140, 160, 180, 200]
     sizes = sizes if trials < 100 else [*sizes, *range(12, 400, 16)]
     failures, stopped = [], 0
     for size in sizes:
@@ -85,14 +86,15 @@ def test_a_full_disk_is_told_with_the_bytes_needed_and_free(scene: Scene) -> Non
     with mounted(scene.path / "told", "size=120k"):
         err = scene.run("told/run").err.splitlines()[-1]
     assert "cannot write told/run/checkpoints/" in err
-    assert "No space left on device (needs " in err
-    assert " kB, " in err
-    assert err.endswith("free). Free some space, then go on with --resume.")
+    told = (
+        r"No space left on device \(needs \d\d\.\d kB, \d+\.\d kB free\)\. Free some space, then go on with --resume\."
+    )
+    assert re.search(told, err)
 
 
 def test_a_limit_on_the_size_of_files_is_told_with_the_bytes_needed(scene: Scene) -> None:
     err = scene.run("too-large", before=partial(limit_file_size, 30_000)).err.splitlines()[-1]
-    assert "cannot write too-large/checkpoints/step-000000002.pt: File too large (needs " in err
+    assert re.search(r"cannot write too-large/checkpoints/step-000000002.pt: File too large \(needs \d\d\.\d kB, ", err)
 
 
 def limit_file_size(num_bytes: int) -> None:
