@@ -91,6 +91,9 @@ COMMANDS = {
     "predict": ("predict", "bad.pt", "photos"),
     "finetune": ("finetune", "--from", "bad.pt", "--data", "photos", "--out", "new"),
     "check": ("check", "run.yaml", "--from", "bad.pt"),
+    "score": ("score", "bad.pt", "--data", "photos"),
+    "leak": ("leak", "bad.pt", "--data", "photos"),
+    "compare": ("compare", "--from", "bad.pt", "--data", "photos", "--out", "new"),
     "--resume": ("pretrain", "run.yaml", "--out", "run", "--resume"),
 }
 
