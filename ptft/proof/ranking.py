@@ -82,7 +82,7 @@ class Ranking:
 
     Attributes:
         places: best first.
-        confidence: of every single interval of a difference; high enough for all of them to hold together with 95 %.
+        confidence: of each interval of a difference; high enough for those of the first to hold together with 95 %.
     """
 
     places: Sequence[Place]
@@ -108,15 +108,20 @@ class Ranking:
     def sentence(self) -> str:
         """The recommendation in words."""
         first = self.best.measured
-        accuracies = f"a probe names {_percent(first.worth)} right, with random weights {_percent(first.random)}"
+        accuracies = f"a probe names {_percent(first.worth)} right, on those of random weights {_percent(first.random)}"
+        if self.verdict == "none" and self.best.over_random.high < SMALLEST_DIFFERENCE:
+            return f"none is better than random weights: on features of the first, {first.path}, {accuracies}."
         if self.verdict == "none":
-            return f"none is surely better than random weights: from the first, {first.path}, {accuracies}."
+            return (
+                f"none is surely better than random weights: on features of the first, {first.path}, {accuracies}. "
+                "More labelled images would tell."
+            )
         if self.verdict == "use":
-            return f"use {first.path}: better than random weights{self._others()}; {accuracies}."
+            return f"use {first.path}: better than random weights{self._others()}; on its features {accuracies}."
         names = ", ".join(str(place.measured.path) for place in self.rivals)
         return (
-            f"cannot tell {first.path} from {names}: the difference is small or may be chance. Finetune from each, or "
-            f"take the first: better than random weights{self._others()}; {accuracies}."
+            f"cannot tell {first.path} from {names}: the difference is small or may be chance. The first is better "
+            f"than random weights{self._others()}; on its features {accuracies}."
         )
 
     def _others(self) -> str:
@@ -138,15 +143,16 @@ def rank(measured: Sequence[Measured]) -> Ranking:
     """Orders checkpoints by error of the linear probe and compares them.
 
     Differences are taken image by image, as all scores are of the same images, with Student's interval of their mean.
-    Of n intervals each has the confidence 1 - 0.05/n (Bonferroni): the first is chosen for being the highest, and
-    among many equal ones some would otherwise look better than random weights nearly always.
+    With n checkpoints each has the confidence 1 - 0.05/n (Bonferroni over the n on which the verdict rests: the first
+    against random weights and against each other one): the first is chosen for erring least, and among many equal ones
+    some would otherwise look better than random weights nearly always.
 
     Args:
         measured: at least one, all of the same images.
     """
     ordered = sorted(measured, key=lambda one: one.worth.probe.error)
     first = ordered[0]
-    confidence = 1 - 0.05 / (2 * len(ordered) - 1)
+    confidence = 1 - 0.05 / len(ordered)
 
     def excess(better: Worth, worse: Worth) -> Difference:
         return paired_difference(better.probe.errors.tolist(), worse.probe.errors.tolist(), confidence)

@@ -34,7 +34,9 @@ def names(found: Ranking) -> str:
 def test_a_clear_winner_is_to_be_used() -> None:
     found = ranking([0.5, 0.2, 0.35])
     assert (names(found), found.verdict) == ("bca", "use")
-    assert found.sentence().startswith("use b: better than random weights and than 2 of 2 others; a probe names ")
+    assert found.sentence().startswith(
+        "use b: better than random weights and than 2 of 2 others; on its features a probe names "
+    )
 
 
 def test_near_ones_cannot_be_told_apart_and_are_named_without_those_that_are_clearly_worse() -> None:
@@ -50,7 +52,12 @@ def test_a_checkpoint_that_is_no_better_than_random_weights_is_not_recommended()
     assert (names(found), found.verdict) == ("ab", "none")
     assert [place.is_better_than_random for place in found.places] == [False, False]
     assert found.places[1].over_random.high < 0
-    assert "none is surely better than random weights: from the first, a, a probe names" in found.sentence()
+    assert found.sentence().startswith(
+        "none is surely better than random weights: on features of the first, a, a probe"
+    )
+    assert (
+        ranking([0.8]).sentence().startswith("none is better than random weights: on features of the first, a, a probe")
+    )
 
 
 def test_one_checkpoint_is_compared_with_random_weights_alone() -> None:
@@ -61,10 +68,10 @@ def test_one_checkpoint_is_compared_with_random_weights_alone() -> None:
 
 def test_differences_are_students_of_the_images_at_a_confidence_that_lets_all_hold_together() -> None:
     found = ranking([0.2, 0.3, 0.5])
-    assert found.confidence == pytest.approx(0.99)
+    assert found.confidence == pytest.approx(1 - 0.05 / 3)
     first, last = found.places[0], found.places[2]
     expected = ttest_rel(last.measured.worth.probe.errors, first.measured.worth.probe.errors)
-    interval = expected.confidence_interval(0.99)
+    interval = expected.confidence_interval(1 - 0.05 / 3)
     assert last.behind is not None
     assert (last.behind.low, last.behind.high) == pytest.approx((interval.low, interval.high))
     assert last.behind.mean == pytest.approx(last.measured.worth.probe.error - first.measured.worth.probe.error)
