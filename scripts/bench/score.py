@@ -1,7 +1,7 @@
 """Does `ptft score` rank checkpoints as finetuning would? Scores against real test accuracies after finetuning.
 
-    python scripts/bench/score.py                       embedded images alone, 24 cells, some 10 minutes on one core
-    python scripts/bench/score.py --cifar DIR           and CIFAR-10 as a folder of train/CLASS and test/CLASS, 40 cells
+    python scripts/bench/score.py                       embedded images alone, 36 cells, some 10 minutes on one core
+    python scripts/bench/score.py --cifar DIR           and CIFAR-10 as a folder of train/CLASS and test/CLASS, 56 cells
 
 Sources are pretrained for seconds to minutes: on other classes, for a moment, on shuffled labels, on few images, not
 at all. Every source is finetuned on every target with the defaults of `ptft finetune`, several seeds each; these test
@@ -9,8 +9,8 @@ accuracies are the truth. For each score: weighted Kendall's tau with the truth 
 truth of the best source less truth of the source that the score puts first. Times are of the CPU, of a scoring and of
 a finetuning done one after the other. Runs that are there already are kept.
 
-The score that ranks (error of the probe) and ptft.proof.ranking.SMALLEST_DIFFERENCE were chosen on the 24 cells of
-clothes; the cells with --cifar were held out.
+The score that ranks (error of the probe) and ptft.proof.ranking.SMALLEST_DIFFERENCE were chosen on the sources of
+clothes and the first four targets; the last three targets were held out.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.train.optim import Sgd
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 TEST_IMAGES = 400
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Coat", "Sandal", "Sneaker", "Bag")
 ANIMALS = ("bird", "cat", "deer", "frog")
@@ -98,6 +98,8 @@ TARGETS = {
     "tops": Made("fashion", ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"), 60, start=450),
     "all clothes": Made("fashion", (*CLOTHES, "Pullover", "Shirt", "Ankle boot"), 20, start=450),
     "boots and coats": Made("fashion", ("Ankle boot", "Sneaker", "Coat", "Shirt"), 30, start=450),
+    "pullover, shirt, boot +": Made("fashion", ("Pullover", "Shirt", "Ankle boot"), 150, start=450),
+    "tops +": Made("fashion", ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"), 150, start=450),
     "vehicles and a dog": Made("cifar", ("airplane", "automobile", "truck", "dog"), 100, start=2000),
 }
 
@@ -253,9 +255,9 @@ def _tell(results: Sequence[Cells]) -> None:
         ]
         for key in MEASURES
     ]
-    columns = ["score", *(cells.name for cells in results), "mean tau", "mean regret"]
+    columns = ["weighted tau / regret in points", *(cells.name for cells in results), "mean tau", "mean regret"]
     num_cells = sum(len(cells.truth) for cells in results)
-    SAY.table(columns, rows, title=f"\n{num_cells} cells: weighted tau / regret in points")
+    SAY.table(columns, rows, title=f"\n{num_cells} cells")
     for cells in results:
         share = cells.score_seconds / cells.finetune_seconds
         SAY.say(
