@@ -15,7 +15,7 @@ Layout of the file, a plain dict read with `weights_only=True`:
     digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
 
 torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read, and
-before that the claims of the file, see `ptft.outline`.
+before that the claims of the file, see `ptft.claims`.
 """
 
 import argparse
@@ -31,10 +31,10 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
+from ptft.claims import ClaimError, check_claims
 from ptft.config.base import Config, Names
 from ptft.data.images import MAX_IMAGE_SIZE
 from ptft.errors import CheckpointError
-from ptft.outline import ClaimError, check_claims
 from ptft.storage import write_durably
 
 VERSION = 2

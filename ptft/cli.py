@@ -74,6 +74,7 @@ FromOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
+PageOption = Annotated[Path | None, typer.Option("--page", metavar="FILE", help="Write an HTML page of it, too.")]
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Folder of images (or a CSV file) to use instead."),
@@ -134,7 +135,14 @@ def compare(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="A finetune config, perhaps with a section compare.")
     ] = None,
-    source: FromOption = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="As for finetune. Several, of one pretraining with other seeds, for a verdict on that pretraining.",
+        ),
+    ] = None,
     data: DataOption = None,
     labels: Annotated[
         str | None,
@@ -153,13 +161,14 @@ def compare(
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
     asked += [] if seeds is None else [f"compare.seeds={seeds}"]
-    settings = _load(CompareConfig, config, [*asked, *(sets or []), *_started_from(source)], data)
-    origin = _origin(settings, config)
+    first, *others = sources or [None]
+    settings = _load(CompareConfig, config, [*asked, *(sets or []), *_started_from(first)], data)
+    origins = (_origin(settings, config), *map(str, others))
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
     _check_apart(folder, settings)
     from ptft.proof.compare import compare
 
-    comparison = compare(settings, origin, folder, resume=resume, console=_console(), command=_command())
+    comparison = compare(settings, origins, folder, resume=resume, console=_console(), command=_command())
     _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
 
 
@@ -181,6 +190,7 @@ def score(
         Path,
         typer.Option("--data", metavar="DIR", help="Folder of images, CSV file, or config of the target."),
     ],
+    page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
@@ -188,15 +198,21 @@ def score(
 
     is_config = data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
     target = _load(FinetuneConfig, data if is_config else None, [], None if is_config else data)
+    from ptft.proof.ranking_page import page_of_score
     from ptft.proof.score import score
+    from ptft.report.page import check_replaceable, write_page
     from ptft.report.ranking import print_ranking
     from ptft.runtime import memory_errors
 
+    if page is not None:
+        check_replaceable(page, "--page")
     console = _console()
     with memory_errors():
         result = score(checkpoints, target.data, seed=target.seed, console=console)
     print_ranking(console, result.ranking)
     console.say(result.ranking.sentence())
+    if page is not None:
+        write_page(page, page_of_score(result, _command()))
     _print(json.dumps(result.as_dict(), allow_nan=False) if as_json else str(result.ranking.best.measured.path))
 
 
@@ -230,16 +246,23 @@ def leak(
     pictures: Annotated[
         Path | None, typer.Option("--pictures", metavar="FILE", help="Write the pairs side by side, as a PNG.")
     ] = None,
+    page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
     from ptft.leakage import check_checkpoint, write_pictures
+    from ptft.leakage_page import page_of_leak
+    from ptft.report.page import check_replaceable, write_page
     from ptft.runtime import memory_errors
 
+    if page is not None:
+        check_replaceable(page, "--page")
     with memory_errors():
         report, result = check_checkpoint(checkpoint, data, _console())
     if pictures is not None:
         write_pictures(report, pictures)
+    if page is not None:
+        write_page(page, page_of_leak(report, _command()))
     _print(json.dumps(result) if as_json else report.sentence())
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from ptft.augment import Standard
 from ptft.data.sources import EmbeddedFashionMnist
+from ptft.demo_page import page_of_demo
 from ptft.proof.paired import Difference, mean_interval, paired_difference
 from ptft.report.console import Console, duration
+from ptft.report.page import write_page
 from ptft.run import finetune, pretrain
 from ptft.run_folder import RunFolder
 from ptft.session import run_in_folder
@@ -71,16 +73,21 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
     source = _pretrain(out / "source", source_config(), stop)
     console.say(f"  test: {_measured(source['test'])}; checkpoint {source['checkpoint']}")
     console.say(f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels each, {num_seeds} draws of them:")
-    random_arm, pretrained_arm = [], []
+    draws: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for seed in range(num_seeds):
         stop.check()
         random = _random(out, seed, stop)["test"]
         pretrained = _finetune(out, seed, Path(source["checkpoint"]), stop)["test"]
-        random_arm.append(random["top1"])
-        pretrained_arm.append(pretrained["top1"])
+        draws.append((random, pretrained))
         console.say(f"  draw {seed}: random {_measured(random)}, pretrained {_measured(pretrained)}")
+    random_arm, pretrained_arm = ([draw[arm]["top1"] for draw in draws] for arm in (0, 1))
     difference = paired_difference(random_arm, pretrained_arm)
     _tell(console, random_arm, pretrained_arm, difference, random["num_examples"])
+    done = (
+        f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels of each, after pretraining on "
+        f"{', '.join(SOURCE_CLASSES)}."
+    )
+    write_page(out / "report.html", page_of_demo(out, source["test"], draws, difference, (_verdict(difference), done)))
     console.say(_next(out, time.monotonic() - started))
     result = {
         "random": random_arm,
@@ -147,7 +154,7 @@ def _tell(
 
 def _next(out: Path, seconds: float) -> str:
     return (
-        f"\n{duration(seconds)}. Checkpoints, curves and pages are in {out}/*/ (open a report.html).\n"
+        f"\n{duration(seconds)}. Page: {out}/report.html; checkpoints, curves and a page of each run are in {out}/*/.\n"
         "Next, with a folder of images of your own, one folder for each class:\n"
         f"  ptft finetune --from {out}/source/checkpoints/best.pt --data YOUR_FOLDER\n"
         "  ptft init          writes a pair of configs to start from"

@@ -5,19 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptft import checkpoint
-from ptft.errors import CheckpointError, DataError, StorageError, UsageError
+from ptft.errors import CheckpointError, DataError, UsageError
 from ptft.inference import held_out_examples, load_classifier
 from ptft.report.console import Console
 from ptft.report.evidence import Evidence, describe_calibration, gather_evidence, judged
-from ptft.report.page import Page, write_page
+from ptft.report.page import Page, check_replaceable, write_page
 from ptft.report.run_page import page_of_run
 from ptft.report.run_record import RunRecord, read_run
 from ptft.report.runs_page import page_of_runs
 from ptft.runtime import pick_device
 from ptft.train.evaluate import predictions_of
 from ptft.transfer.source import format_of
-
-_SIGNATURE = b'<meta name="generator" content="ptft">'
 
 
 def report(paths: Sequence[Path], out: Path | None, console: Console) -> Path:
@@ -37,7 +35,7 @@ def report(paths: Sequence[Path], out: Path | None, console: Console) -> Path:
     runs = [read_run(path) for path in paths]
     target = out or (runs[0].folder.report if len(runs) == 1 else Path("report.html"))
     if target != runs[0].folder.report:
-        _check_replaceable(target)
+        check_replaceable(target, "--out")
     write_page(target, _page(runs[0], console) if len(runs) == 1 else page_of_runs(runs))
     return target
 
@@ -45,20 +43,6 @@ def report(paths: Sequence[Path], out: Path | None, console: Console) -> Path:
 def _repeated(paths: Sequence[Path]) -> Path | None:
     places = [path.resolve() for path in paths]
     return next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None)
-
-
-def _check_replaceable(path: Path) -> None:
-    """A page of ours may be replaced; anything else was not made to be."""
-    if path.is_dir():
-        raise UsageError(f"--out {path}: a folder. Name a file, for example {path / 'report.html'}.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--out {path}: there is no folder {path.parent}.")
-    try:
-        is_ours = not path.exists() or _SIGNATURE in path.read_bytes()[:5000]
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}.") from error
-    if not is_ours:
-        raise UsageError(f"{path} is there and is not a page of ptft. Choose another file with --out.")
 
 
 def _page(run: RunRecord, console: Console) -> Page:

@@ -99,24 +99,25 @@ class RunFolder:
                 for path in filter(is_unfinished, list(folder.iterdir())):
                     path.unlink()
 
-    def identify(self, command: str, source: Origin | None) -> None:
+    def identify(self, command: str, *sources: Origin) -> None:
         """Makes the folder one of this command and source checkpoint, or checks that it is.
 
         Args:
             command: `pretrain`, `finetune` or `compare`.
-            source: what a finetuning starts from, a file or a name such as `torchvision:WEIGHTS`; a file that is gone
-                by now is not compared.
+            sources: what a finetuning starts from, a file or a name such as `torchvision:WEIGHTS`; several for some
+                comparisons. Where a file is gone by now they are not compared.
 
         Raises:
             UsageError: the run in it is of another command or starts from another checkpoint.
         """
         before = self.read_status() if self.is_started() else {}
-        digest = _identity(source) if source else None
+        digests = [_identity(source) for source in sources]
+        digest = None if None in digests else " ".join(filter(None, digests)) or None
         if before.get("command", command) != command:
             raise UsageError(f"{self.path} holds a {before['command']} run. Choose another folder with --out.")
         if before.get("source") and digest not in (None, before["source"]):
             raise UsageError(
-                f"{self.path} holds a finetuning from another checkpoint than {source}. "
+                f"{self.path} holds a finetuning from another checkpoint than {' '.join(map(str, sources))}. "
                 "Choose another folder with --out."
             )
         self._identity = {"command": command, "source": digest or before.get("source")}

@@ -66,7 +66,7 @@ def run_in_folder(
         PtftError: any of `ptft.errors`; status.json tells it too.
     """
     with folder.hold(resume=resume):
-        folder.identify("finetune" if source else "pretrain", source)
+        folder.identify(*(("finetune", source) if source else ("pretrain",)))
         with storage_errors(folder.checkpoints, "create"):
             folder.checkpoints.mkdir(exist_ok=True)
         changes: tuple[str, ...] = ()

@@ -65,14 +65,14 @@ class Setting:
 
     Attributes:
         config: with model, image format, validation, precision decided.
-        source: the weights in question, see `read_source`.
+        sources: the weights in question, see `read_source`; seed s starts from the one at place s modulo their number.
         out: folder of the comparison.
         budgets: steps and batch size at each number of labels, the same for every arm.
         charged_steps: steps that random weights get in addition.
     """
 
     config: CompareConfig
-    source: Origin
+    sources: Sequence[Origin]
     out: Path
     budgets: Mapping[Labels, Budget]
     charged_steps: int
@@ -80,6 +80,10 @@ class Setting:
     def folder(self, cell: Cell) -> RunFolder:
         """The cell's run folder."""
         return RunFolder(self.out / "cells" / cell.name)
+
+    def source(self, cell: Cell) -> Origin | None:
+        """What the cell's weights come from; None for random ones."""
+        return None if cell.arm == "random" else self.sources[cell.seed % len(self.sources)]
 
     def num_steps(self, cell: Cell) -> int:
         """Optimizer steps of a cell."""
@@ -129,19 +133,20 @@ def train_cell(setting: Setting, cell: Cell) -> None:
         PtftError: any but NotFiniteError: a learning rate at which training diverges is a result.
     """
 
-    def work(config: Any, session: Any) -> Any:
-        if cell.arm == "random":
-            return pretrain(config, session, read=_READ, draw=False)
-        return finetune(config, setting.source, session, read=_READ, draw=False)
+    source, folder = setting.source(cell), setting.folder(cell)
 
-    folder = setting.folder(cell)
+    def work(config: Any, session: Any) -> Any:
+        if source is None:
+            return pretrain(config, session, read=_READ, draw=False)
+        return finetune(config, source, session, read=_READ, draw=False)
+
     with Path(os.devnull).open("w") as nowhere:
         try:
             run_in_folder(
                 folder,
                 setting.config_of(cell),
                 work,
-                source=None if cell.arm == "random" else setting.source,
+                source=source,
                 resume=True,
                 console=Console(nowhere),
                 command="ptft compare",

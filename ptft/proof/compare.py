@@ -30,13 +30,13 @@ from ptft.transfer.origin import Origin
 
 
 def compare(
-    config: CompareConfig, source: Origin, out: Path, *, resume: bool, console: Console, command: str
+    config: CompareConfig, sources: Sequence[Origin], out: Path, *, resume: bool, console: Console, command: str
 ) -> Comparison:
-    """Compares a checkpoint with random weights, or goes on with it; cells that are finished are not run again.
+    """Compares pretrained with random weights, or goes on with it; cells that are finished are not run again.
 
     Args:
         config: as loaded.
-        source: the weights in question, see `read_source`.
+        sources: the weights in question, see `read_source`; several are one pretraining, repeated.
         out: folder of the comparison; each run has its own in `cells`, the result is `compare.json`.
         resume: whether to go on with a comparison that is there; its section `compare` may differ then.
         console: gets progress and tables.
@@ -47,12 +47,12 @@ def compare(
     """
     folder = RunFolder(out)
     with stop_on_signals() as stop, folder.hold(resume=resume):
-        folder.identify("compare", source)
+        folder.identify("compare", *sources)
         config = _as_begun(folder, config)
         stop.folder = out
         console.log_to(folder.log)
         with end_recorded(folder, console):
-            found = plan(config, source, out, console)
+            found = plan(config, sources, out, console)
             write_text_durably(folder.config, dump(found.setting.config, header=command))
             folder.write_status("running", 0, 0)
             tell_plan(found, console)

@@ -127,7 +127,7 @@ class Comparison:
 
     Attributes:
         command: as typed.
-        source: path of the checkpoint.
+        sources: of the pretrained weights; several are one pretraining, repeated.
         data: phrase for the target's images.
         classes: of the target.
         num_validation, num_test: images that chose the learning rates, and that everything else is about.
@@ -138,7 +138,7 @@ class Comparison:
     """
 
     command: str
-    source: str
+    sources: Sequence[str]
     data: str
     classes: Sequence[str]
     num_validation: int
@@ -171,7 +171,7 @@ class Comparison:
             "verdict": self.verdict,
             "sentence": self.sentence(),
             "command": self.command,
-            "source": self.source,
+            "sources": list(self.sources),
             "data": self.data,
             "classes": list(self.classes),
             "num_validation": self.num_validation,

@@ -8,6 +8,7 @@ from ptft.proof.design import ARM_NAMES, Arm
 from ptft.proof.spread import Spread
 from ptft.proof.verdict import Verdict
 from ptft.report.figures import INK, blank, curve, legend_below, picture
+from ptft.report.leak_sections import leak_sections
 from ptft.report.page import Block, Cell, Code, Fact, Fold, Page, Picture, Prose, Section, Table, count, percent
 
 _VERDICTS: dict[Verdict, str] = {
@@ -23,7 +24,7 @@ def page_of_comparison(comparison: Comparison) -> Page:
     """What `ptft compare` found, as a page."""
     points = comparison.points
     return Page(
-        title=f"compare {comparison.source}",
+        title=f"compare {comparison.sources[0]}",
         verdict=_VERDICTS[comparison.verdict],
         lead=f"{comparison.clauses()}. On {comparison.data}.",
         facts=[_fact(point) for point in points],
@@ -32,6 +33,7 @@ def page_of_comparison(comparison: Comparison) -> Page:
             Section("Accuracy", [_against_labels(comparison), *map(_curves, points), _accuracies(comparison)]),
             Section("Against random weights", _gains(comparison)),
             Section("Learning rates", _learning_rates(points)),
+            *leak_sections(comparison.leak.as_dict() if comparison.leak else None),
             Section("To do it again", [Code(comparison.command), _config(comparison)]),
         ],
     )
@@ -45,18 +47,30 @@ def _fact(point: Point) -> Fact:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    spread = comparison.points[0].gain.difference
+    num_seeds = len(comparison.points[0].gain.mcnemar)
     notes = [
-        f"{spread.num_seeds} seeds, each with its own draw of the labels, random weights and order, the same for all "
+        f"{num_seeds} seeds, each with its own draw of the labels, random weights and order, the same for all "
         f"arms; n = {comparison.num_test:,} test images. Every arm had the same steps, batch size and augmentation.",
         f"Each arm's learning rate was chosen on {comparison.num_validation:,} validation images, which are no test "
         "images and are not counted as labels.",
     ]
+    notes.append(_scope(comparison))
     if len(comparison.points) > 1:
         notes.append(f"The verdict allows for {len(comparison.points)} looks at once (Holm 1979).")
     if comparison.charged_steps:
         notes.append(f"Random weights had the {comparison.charged_steps:,} steps of the pretraining in addition.")
     return notes
+
+
+def _scope(comparison: Comparison) -> str:
+    """For which pretrainings the verdict holds."""
+    count = len(comparison.sources)
+    if count == 1:
+        return "The verdict is on this checkpoint; give several --from, of other seeds, for one on their pretraining."
+    return (
+        f"{count} checkpoints, taken for {count} draws of one pretraining: the intervals are for other such draws too; "
+        f"seeds that share a checkpoint count once. All: {', '.join(comparison.sources)}."
+    )
 
 
 def _against_labels(comparison: Comparison) -> Picture:

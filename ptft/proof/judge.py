@@ -56,17 +56,17 @@ def judge(found: Plan, choices: Mapping[Place, Choice], leak: LeakCheck | None, 
     arms = {
         place: ArmResult(
             choice=choices[place],
-            top1=spread_of(outcome.right * 1.0),
+            top1=spread_of(_by_source(setting, outcome.right * 1.0)),
             top1_of_seeds=outcome.right.mean(axis=1).tolist(),
             curve=outcome.curve,
             num_steps=setting.num_steps(chosen_cells(setting, place, choices[place])[0]),
-            gain=None if place[0] == "random" else _gain(outcomes["random", place[1]], outcome, baseline),
+            gain=None if place[0] == "random" else _gain(setting, outcomes["random", place[1]], outcome, baseline),
         )
         for place, outcome in outcomes.items()
     }
     return Comparison(
         command=command,
-        source=str(setting.source),
+        sources=[str(source) for source in setting.sources],
         data=found.origin,
         classes=found.classes,
         num_validation=found.num_validation,
@@ -78,16 +78,26 @@ def judge(found: Plan, choices: Mapping[Place, Choice], leak: LeakCheck | None, 
     )
 
 
-def _gain(baseline: _Outcome, outcome: _Outcome, curve: Sequence[tuple[float, float]]) -> Gain:
+def _by_source(setting: Setting, values: np.ndarray) -> np.ndarray:
+    """Values (S, N) of S seeds as (sources, N) means over the seeds that share a source; as they are with a single one.
+
+    Seeds that share a source share its luck: they are one draw of the pretraining, not several.
+    """
+    count = len(setting.sources)
+    return values if count == 1 else values.reshape(-1, count, values.shape[1]).mean(axis=0)
+
+
+def _gain(setting: Setting, baseline: _Outcome, outcome: _Outcome, curve: Sequence[tuple[float, float]]) -> Gain:
     """An arm against random weights.
 
     Args:
+        setting: of the comparison.
         baseline: of random weights.
         outcome: of the arm.
         curve: labels of each class and accuracy of random weights with them.
     """
     tests = [mcnemar(*pair) for pair in zip(baseline.right, outcome.right, strict=True)]
-    difference = spread_of(outcome.right * 1.0 - baseline.right)
+    difference = spread_of(_by_source(setting, outcome.right * 1.0 - baseline.right))
     return Gain(
         difference=difference,
         verdict=verdict_of(difference),

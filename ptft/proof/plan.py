@@ -54,7 +54,7 @@ class Plan:
     seen: Sequence[SeenSet]
 
 
-def plan(config: CompareConfig, source: Origin, out: Path, console: Console) -> Plan:
+def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: Console) -> Plan:
     """Decides model, image format, validation, numbers of labels, steps, precision.
 
     Validation images are set aside from the training images before any label is drawn: the same ones for every arm,
@@ -64,15 +64,15 @@ def plan(config: CompareConfig, source: Origin, out: Path, console: Console) -> 
 
     Args:
         config: as loaded.
-        source: see `read_source`.
+        sources: see `read_source`.
         out: folder of the comparison.
         console: for the calibration.
 
     Raises:
         PtftError: UsageError, DataError, CheckpointError.
     """
-    weights = read_source(source, config.model)
-    model, image_size = _model_and_size(config, weights, source)
+    weights = _read_alike(config, sources)
+    model, image_size = _model_and_size(config, weights[0], sources[0])
     listed = config.data.open()
     data = _with_validation(listed, config.data.model_copy(update={"image_size": image_size}))
     classes, parts = split(listed, data, seed=0)
@@ -92,10 +92,41 @@ def plan(config: CompareConfig, source: Origin, out: Path, console: Console) -> 
     num_labels = {number: len(parts["train"]) if number == "all" else number * len(classes) for number in labels}
     budgets = {number: _budget(config, count, image_size) for number, count in num_labels.items()}
     config = _calibrated(config, model, len(classes), image_size, budgets[labels[-1]].batch_size, console)
-    charged = _pretraining_steps(weights, source) if config.compare.charge_pretraining else 0
-    setting = Setting(config, source, out, budgets, charged)
-    seen = seen_sets(weights.lineage, weights.seen)
+    charged = max(map(_pretraining_steps, weights, sources)) if config.compare.charge_pretraining else 0
+    setting = Setting(config, sources, out, budgets, charged)
+    seen = _seen_of_all(weights)
     return Plan(setting, listed.origin, classes, num_labels, len(parts["validation"]), parts["test"], seen)
+
+
+def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[SourceWeights]:
+    """Every source; several must be of one architecture and image format.
+
+    Raises:
+        UsageError: they are not, one is given twice, or the seeds cannot be shared out among them.
+    """
+    seeds = config.compare.seeds
+    if seeds % len(sources):
+        raise UsageError(
+            f"compare.seeds: {seeds} seeds cannot be shared out among {len(sources)} checkpoints. "
+            f"Give --seeds {-(-seeds // len(sources)) * len(sources)}."
+        )
+    weights = [read_source(source, config.model) for source in sources]
+    first = weights[0]
+    for place, (source, other) in enumerate(zip(sources, weights, strict=True)):
+        if source in sources[:place]:
+            raise UsageError(f"--from {source} is given twice; several must be pretrainings with other seeds.")
+        if config.model is None and (other.model, other.format) != (first.model, first.format):
+            raise UsageError(
+                f"{source} has another model or image format than {sources[0]}; several must be pretrainings that "
+                "differ in their seed alone. Compare them one by one, or rank them with `ptft score`."
+            )
+    return weights
+
+
+def _seen_of_all(weights: Sequence[SourceWeights]) -> list[SeenSet]:
+    """What the sources were trained on, each data set once."""
+    lineage = [ancestor for source in weights for ancestor in source.lineage]
+    return seen_sets(lineage, {key: prints for source in weights for key, prints in source.seen.items()})
 
 
 def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Origin) -> tuple[Model, int]:
@@ -189,6 +220,10 @@ def tell_plan(found: Plan, console: Console) -> None:
         f"{', '.join(section.arms)}; {section.seeds} seeds, learning rates tried on {tuning} of them: at least "
         f"{num_runs:,} runs."
     )
+    if (count := len(setting.sources)) > 1:
+        console.say(
+            f"{count} checkpoints, taken for {count} draws of one pretraining: seeds that share one count once."
+        )
     if setting.charged_steps:
         console.say(f"random weights get the {setting.charged_steps:,} steps of the pretraining in addition.")
 

@@ -21,7 +21,7 @@ class Spread:
         low, high: 95 % interval, for other seeds and other images of the same kind; None with a single seed.
         p_value: two-sided, of the hypothesis that the mean is 0; None with a single seed.
         p_value_of_many: what it would be if this spread were known from many seeds.
-        num_seeds, num_images: how many of each.
+        num_seeds, num_images: how many of each; seeds that share a source, where there are several, count once.
     """
 
     mean: float

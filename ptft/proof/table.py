@@ -9,7 +9,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """Accuracy of every arm, then what each gained, a row for each number of labels."""
     points = comparison.points
     names = list(points[0].arms)
-    num_seeds = points[0].arms["random"].top1.num_seeds
+    num_seeds = len(points[0].gain.mcnemar)
     console.say(
         f"\nmean test accuracy with its 95 % interval: {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}, n = "
         f"{comparison.num_test:,} images; learning rate chosen on {comparison.num_validation:,} validation images:"

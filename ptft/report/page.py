@@ -35,7 +35,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
+from ptft.errors import StorageError, UsageError
 from ptft.storage import write_text_durably
+
+_SIGNATURE = b'<meta name="generator" content="ptft">'
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,29 @@ def write_page(path: Path, page: Page) -> None:
     html = template.render(page=page, draw_graph=draw_graph, grouped=_grouped)
     # Names of files and classes may hold what no encoding carries.
     write_text_durably(path, html.encode("utf-8", "replace").decode())
+
+
+def check_replaceable(path: Path, flag: str) -> None:
+    """Checks that a page may be written there: a page of ours may be replaced, anything else was not made to be.
+
+    Args:
+        path: the file to write.
+        flag: that named it, for messages.
+
+    Raises:
+        UsageError: it is a folder, lies in none, or is no page of ptft.
+        StorageError: it cannot be read.
+    """
+    if path.is_dir():
+        raise UsageError(f"{flag} {path}: a folder. Name a file, for example {path / 'report.html'}.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}.")
+    try:
+        is_ours = not path.exists() or _SIGNATURE in path.read_bytes()[:5000]
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.") from error
+    if not is_ours:
+        raise UsageError(f"{path} is there and is not a page of ptft. Choose another file with {flag}.")
 
 
 def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:

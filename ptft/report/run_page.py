@@ -6,6 +6,7 @@ from typing import Any
 from ptft.report.charts import draw_accuracy, draw_loss
 from ptft.report.console import duration
 from ptft.report.evidence import Evidence
+from ptft.report.leak_sections import leak_sections
 from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, Section, Table
 from ptft.report.picture_sections import picture_sections
 from ptft.report.run_record import RunRecord
@@ -23,7 +24,15 @@ def page_of_run(run: RunRecord, evidence: Evidence | None, missing: str = "") ->
         missing: why they are not, a sentence.
     """
     title = f"{run.command} {run.name}"
-    sections = [*_curves(run), *score_sections(run), *picture_sections(run, evidence), *_history(run), _again(run)]
+    leak = leak_sections((run.summary or {}).get("leak"))
+    sections = [
+        *_curves(run),
+        *score_sections(run),
+        *picture_sections(run, evidence),
+        *leak,
+        *_history(run),
+        _again(run),
+    ]
     scores = run.scores
     if run.summary is None:
         return Page(title, _unfinished(run), _progress(run), sections, notes=_status_notes(run))
@@ -78,6 +87,9 @@ def _notes(run: RunRecord, evidence: Evidence | None, missing: str) -> list[str]
         )
     if run.scores and (absent := [row["class"] for row in run.scores["per_class"] if not row["num_examples"]]):
         notes.append(f"No {run.part} image of {_listed(absent)}: the accuracy says nothing about it.")
+    if seen := (summary.get("leak") or {}).get("num_seen"):
+        were = "1 test image was" if seen == 1 else f"{seen:,} test images were"
+        notes.append(f"{were} seen in training: the accuracy leans on that; see below, and `ptft leak`.")
     if bad := summary.get("bad_images"):
         left_out = (
             "1 image could not be read and was" if len(bad) == 1 else f"{len(bad):,} images could not be read and were"

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from typer.testing import CliRunner
 
+from ptft.cli import app
 from ptft.data.sources import EmbeddedFashionMnist
 
 CLOTHES = ["T-shirt/top", "Trouser", "Dress", "Coat", "Sandal", "Sneaker", "Bag"]
@@ -48,11 +50,28 @@ def clothes(**keys: Any) -> dict[str, Any]:
 
 
 def pretrained(out: Path, name: str, data: dict[str, Any], seed: int = 0, **train: Any) -> Path:
-    """A checkpoint; with lr 1e-9 and one step, one of random weights."""
+    """A checkpoint."""
     optim = {"lr": train.pop("lr", 0.1)}
     config = SHARED | {"seed": seed, "data": data, "optim": optim, "train": QUICK | {"batch_size": 64} | train}
     path = write(out / "configs" / f"{name}.yaml", config)
     return Path(ptft("pretrain", path, "--out", out / "sources" / name, "--resume"))
+
+
+def random_weights(out: Path, seed: int) -> Path:
+    """Random weights, as one step at a learning rate of 1e-9 leaves them. In this process: a hundred are made."""
+    data = clothes(classes=CLOTHES, labels_per_class=20)
+    config = SHARED | {
+        "seed": seed,
+        "data": data,
+        "optim": {"lr": 1e-9},
+        "train": QUICK | {"batch_size": 64, "steps": 1},
+    }
+    path = write(out / "configs" / f"random-{seed}.yaml", config)
+    folder = out / "sources" / f"random-{seed}"
+    done = CliRunner().invoke(app, ["pretrain", str(path), "--out", str(folder), "--resume"], catch_exceptions=False)
+    if done.exit_code:
+        sys.exit(done.stderr)
+    return Path(done.stdout.strip())
 
 
 def shuffled_folder(out: Path) -> dict[str, Any]:
@@ -72,15 +91,16 @@ def shuffled_folder(out: Path) -> dict[str, Any]:
 
 
 def compared(
-    out: Path, name: str, source: Path, seed: int = 0, train: dict[str, Any] | None = None, **section: Any
+    out: Path, name: str, *sources: Path, seed: int = 0, train: dict[str, Any] | None = None, **section: Any
 ) -> dict[str, Any]:
     """The result of a comparison on the target classes."""
+    given = [word for source in sources for word in ("--from", source)]
     section = {"labels_per_class": [5, 20], "seeds": 10, "tuning_seeds": 2, "probe": False} | section
     config = SHARED | {"seed": seed, "data": clothes(classes=TARGET), "compare": section}
     del config["model"]
     config["train"] = QUICK | {"steps": 60, "batch_size": 15} | (train or {})
     path = write(out / "configs" / f"{name}.yaml", config)
-    return json.loads(ptft("compare", path, "--from", source, "--out", out / name, "--resume", "--json"))  # type: ignore[no-any-return]
+    return json.loads(ptft("compare", path, *given, "--out", out / name, "--resume", "--json"))  # type: ignore[no-any-return]
 
 
 def row(name: str, truth: str, found: dict[str, Any]) -> str:
@@ -105,9 +125,10 @@ def main() -> None:
         rows.append(row("CIFAR-10, 10,000 images", "helped", compared(out, "cifar10", cifar)))
     verdicts: Counter[str] = Counter()
     for run in range(options.runs):
-        data = clothes(classes=CLOTHES, labels_per_class=20)
-        random = pretrained(out, f"random-{run}", data, seed=1000 + run, steps=1, lr=1e-9)
-        found = compared(out, f"same-{run}", random, 100 * run, {"steps": 40}, seeds=5, tuning_seeds=1)
+        # A source for each seed, drawn as the baseline draws its own: only then are both arms the same in truth. With a
+        # single source, its weights' own luck would be a real difference.
+        random = [random_weights(out, seed=1000 + 5 * run + draw) for draw in range(5)]
+        found = compared(out, f"same-{run}", *random, seed=100 * run, train={"steps": 40}, seeds=5)
         verdicts[found["verdict"]] += 1
     told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
     rows.append(f"| random weights, {options.runs} times | within noise | {told} | |")

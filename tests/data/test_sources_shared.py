@@ -73,9 +73,12 @@ class TestRegistry:
         with pytest.raises(ValidationError, match=re.escape(sentence)):
             Folder.model_validate({"name": "folder", "root": "d", key: value})
 
-    @pytest.mark.parametrize(("key", "value"), [("validation", 0), ("image_size", 2048), ("classes", ["b", "a"])])
-    def test_values_at_the_edge_are_accepted(self, key: str, value: object) -> None:
-        Folder.model_validate({"name": "folder", "root": "d", key: value})
+    @pytest.mark.parametrize(
+        ("key", "value", "kept"),
+        [("validation", 0, 0.0), ("image_size", 2048, 2048), ("classes", ["b", "a"], ("b", "a"))],
+    )
+    def test_values_at_the_edge_are_accepted(self, key: str, value: object, kept: object) -> None:
+        assert getattr(Folder.model_validate({"name": "folder", "root": "d", key: value}), key) == kept
 
 
 class TestEmbedded:

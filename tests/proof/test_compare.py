@@ -146,6 +146,57 @@ def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_th
     assert "Only the section compare may change" in longer.err
 
 
+def test_several_checkpoints_are_draws_of_one_pretraining_and_seeds_that_share_one_count_once(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    sources = ["source/checkpoints/best.pt", "other/checkpoints/best.pt"]
+    assert ptft("pretrain", "source.yaml", "--set", "seed=1", "--out", "other").code == 0
+    given = [word for source in sources for word in ("--from", source)]
+    single = [
+        "--set",
+        "compare.lrs.random=[0.1]",
+        "--set",
+        "compare.lrs.pretrained=[0.1]",
+        "--set",
+        "compare.probe=false",
+    ]
+    command = ["compare", "run.yaml", *given, *single, "--labels-per-class", "2", "--seeds", "4", "--out", "several"]
+    result = ptft(*command, "--json")
+    assert result.code == 0, result.err
+    assert "2 checkpoints, taken for 2 draws of one pretraining" in result.err
+    assert result.json["sources"] == sources
+    digests = [read(Path(source)).digest for source in sources]
+    for seed in range(4):
+        cell = read(place / f"several/cells/pretrained-labels-2-seed-{seed}-lr-0.1/checkpoints/best.pt")
+        assert cell.metadata.lineage[-2].digest == digests[seed % 2]
+    arms = result.json["points"][0]["arms"]
+    before, after = (arms[name]["top1_of_seeds"] for name in ("random", "pretrained"))
+    assert len(after) == 4
+    difference = arms["pretrained"]["gain"]["difference"]
+    assert difference["num_seeds"] == arms["pretrained"]["top1"]["num_seeds"] == 2
+    assert difference["mean"] == pytest.approx(sum(after) / 4 - sum(before) / 4)
+    assert "All: source/checkpoints/best.pt, other/checkpoints/best.pt" in (place / "several/report.html").read_text()
+
+
+def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    first = ["compare", "run.yaml", "--from", "source/checkpoints/best.pt", "--out", "refused"]
+    assert ptft("pretrain", "source.yaml", "--set", "model.width=6", "--out", "wider").code == 0
+    odd = ptft(*first, "--from", "wider/checkpoints/best.pt", "--seeds", "3")
+    assert (odd.code, odd.out) == (2, "")
+    assert "3 seeds cannot be shared out among 2 checkpoints. Give --seeds 4." in odd.err
+    twice = ptft(*first, "--from", "source/checkpoints/best.pt")
+    assert twice.code == 2
+    assert "is given twice" in twice.err
+    wider = ptft(*first, "--from", "wider/checkpoints/best.pt")
+    assert wider.code == 2
+    assert "wider/checkpoints/best.pt has another model or image format than source/checkpoints/best.pt" in wider.err
+    assert not (place / "refused/cells").exists()
+
+
 def children(process: "subprocess.Popen[str]") -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 

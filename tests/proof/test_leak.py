@@ -54,6 +54,9 @@ def test_a_run_on_clean_data_says_so(ptft: Ptft, config: Path) -> None:
     result = ptft("pretrain", config, "--json")
     assert "leak check: 0 of 18 test images seen in training (exact or near)" in result.err
     assert result.json["leak"] == {"num_test": 18, "num_seen": 0, "pairs": [], "unknown": []}
+    page = Path("runs/run/report.html").read_text()
+    assert "0 of 18 test images were seen in training" in page
+    assert "leans on" not in page
 
 
 def test_a_run_names_planted_images_before_the_final_test(ptft: Ptft, config: Path, parts: Path) -> None:
@@ -64,6 +67,10 @@ def test_a_run_names_planted_images_before_the_final_test(ptft: Ptft, config: Pa
     assert "the test accuracy leans on images that were trained on: test/red/copy.jpg, " in result.err
     assert {(pair["test"], pair["kind"], pair["seen"]) for pair in result.json["leak"]["pairs"]} == PLANTED
     assert json.loads(Path("runs/run/summary.json").read_text())["leak"] == result.json["leak"]
+    page = Path("runs/run/report.html").read_text()
+    assert "3 test images were seen in training: the accuracy leans on that" in page
+    assert "3 of 21 test images were seen in training, exactly or nearly" in page
+    assert all(f">{test}</" in page for test, _, _ in PLANTED)
 
 
 def test_the_check_can_be_turned_off(ptft: Ptft, config: Path) -> None:
@@ -90,6 +97,25 @@ def test_leak_tells_pairs_and_the_accuracy_with_and_without(ptft: Ptft, config: 
     assert not {pair["test"] for pair in found["lookalikes"]} & {name for name, _, _ in PLANTED}
     with Image.open("pairs.png") as sheet:
         assert sheet.width == 4 * 200
+
+
+def test_the_page_of_leak_has_every_pair_as_picture_and_row(ptft: Ptft, config: Path, parts: Path) -> None:
+    plant(parts)
+    path = ptft("pretrain", config).path
+    Path("notes.html").write_text("mine")
+    refused = ptft("leak", path, "--page", "notes.html")
+    assert (refused.code, refused.out) == (2, "")
+    assert "notes.html is there and is not a page of ptft. Choose another file with --page." in refused.err
+    assert ptft("leak", path, "--page", "leak.html").code == 0
+    page = Path("leak.html").read_text()
+    assert "3 of 21 test images were seen in training" in page
+    assert page.count("<img ") == 3 + 10
+    for test, _, seen in PLANTED:
+        assert f'alt="{test}; beside it {seen} of ' in page
+        assert f">{test}</" in page
+    assert "without those seen" in page
+    assert f"ptft leak {path} --page leak.html" in page
+    assert ptft("leak", path, "--page", "leak.html").code == 0, "a page of ours may be replaced"
 
 
 def test_leak_on_the_folder_of_the_run_is_leak_on_its_own_test_part(ptft: Ptft, config: Path, parts: Path) -> None:

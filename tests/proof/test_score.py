@@ -10,7 +10,7 @@ import torch
 from making import COLOURS, Ptft, make_images
 
 from ptft import checkpoint
-from ptft.models import SmallCnn
+from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.proof import score as score_module
 
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Sandal", "Sneaker", "Bag")
@@ -90,6 +90,23 @@ def test_json_has_scores_with_intervals_of_each_and_of_random_weights(
         assert np.isfinite([place["logme"], place["h_score"]]).all()
     again = ptft("score", *sources.values(), "--data", target, "--json").json
     assert again == found
+
+
+def test_the_page_has_the_verdict_the_drawing_and_every_score(
+    ptft: Ptft, sources: dict[str, Path], target: Path
+) -> None:
+    result = ptft("score", *sources.values(), "--data", target, "--json", "--page", "score.html")
+    page = Path("score.html").read_text()
+    assert "Start from the first" in page
+    assert page.count("<svg viewBox") == 1
+    for place in result.json["ranking"]:
+        assert f">{place['checkpoint']}</" in page
+        assert f">{place['probe']['error']:.3f}</td>" in page
+    assert "random weights, small-cnn at 28 px" in page
+    assert "ptft score" in page
+    folder = ptft("score", sources["learnt"], "--data", target, "--page", ".")
+    assert (folder.code, folder.out) == (2, "")
+    assert "--page .: a folder. Name a file" in folder.err
 
 
 def test_random_weights_are_not_better_than_random_weights(ptft: Ptft, sources: dict[str, Path], target: Path) -> None:
@@ -204,6 +221,12 @@ def test_unreadable_images_are_named_once_and_left_out(ptft: Ptft, sources: dict
         ("", "nowhere.yaml", 2, "nowhere.yaml"),
         ("", "wrong.yaml", 2, "wrong.yaml:1: data.labels_per_clas: unknown key"),
         ("vgg11", "photos", 4, "its weights are not those of its model: vgg11"),
+        (
+            "squeezenet1_1",
+            "small.yaml",
+            2,
+            "is a squeezenet1_1, which needs images of at least 17 pixels, these have 12",
+        ),
         ("", "lone", 3, "class 'red' has 1"),
         ("", "photos/red", 3, "photos/red"),
     ],
@@ -214,6 +237,7 @@ def test_what_cannot_be_scored_is_said(
     shutil.copytree(photos, "lone")
     for path in sorted(Path("lone/red").iterdir())[1:]:
         path.unlink()
+    Path("small.yaml").write_text("data: {name: folder, root: photos, image_size: 12}\n")
     Path("wrong.yaml").write_text("data: {name: folder, root: photos, labels_per_clas: 3}\n")
     result = ptft("score", spoilt(sources["learnt"], spoil), "--data", data)
     assert (result.code, result.out) == (code, "")
@@ -237,6 +261,10 @@ def spoilt(path: Path, how: str) -> Path:
     elif how == "vgg11":
         config = found.metadata.config | {"model": {"name": how}}
         checkpoint.write(place, found.metadata.model_copy(update={"config": config}), found.tensors)
+    elif how == "squeezenet1_1":
+        config = found.metadata.config | {"model": {"name": how}}
+        classifier = TorchvisionCnn(name=how).build(len(found.metadata.classes), found.metadata.in_channels)
+        checkpoint.write(place, found.metadata.model_copy(update={"config": config}), classifier.state_dict())
     elif how == "folder":
         place.mkdir()
     return path if how == "" else place

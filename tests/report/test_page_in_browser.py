@@ -186,7 +186,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A pretraining of ten classes, a finetuning of three, and both side by side."""
+    """A pretraining of ten classes, a finetuning of three, both side by side, scored, and searched for leaks."""
     from ptft.cli import main
 
     folder = tmp_path_factory.mktemp("runs")
@@ -209,18 +209,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     sets = [f"--set=train.{key}" for key in ("steps=6", "precision=fp32", "memory_format=contiguous")]
     call("finetune", "--from", "runs/a/checkpoints/best.pt", "--data", "photos", "--out", "runs/b", *sets)
     call("report", "runs/a", "runs/b", "--out", "runs.html")
-    paths = {"pretrain": "runs/a/report.html", "finetune": "runs/b/report.html", "runs": "runs.html"}
+    checkpoints = [f"runs/{name}/checkpoints/best.pt" for name in "ab"]
+    call("score", *checkpoints, "--data", "photos", "--page", "score.html")
+    call("leak", checkpoints[1], "--page", "leak.html")
+    paths = {"score": "score.html", "leak": "leak.html"}
+    paths |= {"pretrain": "runs/a/report.html", "finetune": "runs/b/report.html", "runs": "runs.html"}
     return {name: (folder / path).read_text("utf-8") for name, path in paths.items()}
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "runs"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "runs", "score", "leak"])
 def test_a_page_is_whole_on_a_phone_and_asks_nobody(browser: Browser, pages: dict[str, str], name: str) -> None:
     seen = browser.see(pages[name])
     assert seen.faults() == [], seen
     assert seen.found["width"] == 390
-    assert seen.found["drawings"] >= 2
+    assert seen.found["drawings"] >= {"score": 1, "leak": 0}.get(name, 2)
     assert seen.found["sorting"]["clicks"] >= 10
-    assert seen.found["pictures"] >= (0 if name == "runs" else 8)
+    assert seen.found["pictures"] >= (0 if name in ("runs", "score") else 8)
 
 
 def test_a_page_is_whole_on_a_wide_dark_screen(browser: Browser, pages: dict[str, str]) -> None:

@@ -57,7 +57,8 @@ def test_every_promised_section_is_there_after_finetuning(ptft: Ptft, run: Path,
     html = (checkpoint.parent.parent / "report.html").read_text("utf-8")
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", html)
     assert headings[:4] == ["Learning curves", "Classes", "Confusion", "Confidence"]
-    assert headings[-6:] == ["Where it looked", "Features", "Transfer", "Lineage", "Images left out", "Reproduce"]
+    assert headings[-7:-4] == ["Where it looked", "Features", "Is the test set clean?"]
+    assert headings[-4:] == ["Transfer", "Lineage", "Images left out", "Reproduce"]
     told = page_text(checkpoint.parent.parent / "report.html")
     assert "bad.png" in told
     assert "1 image could not be read and was left out" in told
