@@ -121,10 +121,11 @@ def _scores(worth: Worth) -> list[str | Cell]:
 
 def _how_to_read(ranking: Ranking) -> Block:
     return Prose(
-        "Error: squared error of a cross-validated linear probe on the features; it counts how sure an answer is, and "
-        "ranks. Probe and k-NN: share of images named right, each left out. LogME (You et al. 2021) and the "
-        "regularised H-score (Ibrahim et al. 2022) are higher for better features. Differences have intervals of "
-        f"{100 * ranking.confidence:.1f} %; those of the first hold together in 95 of 100 cases.",
+        "Error: squared error of a cross-validated linear probe on the features of all stages (after Evci et al. "
+        "2022); it counts how sure an answer is, and ranks. Probe and k-NN: share of images named right, each left "
+        "out. LogME (You et al. 2021) and the regularised H-score (Ibrahim et al. 2022), of the last features, are "
+        f"higher for better ones. Differences have intervals of {100 * ranking.confidence:.1f} %; those of the first "
+        "hold together in 95 of 100 cases.",
         soft=True,
     )
 

@@ -16,10 +16,11 @@ from ptft.errors import CheckpointError, DataError
 from ptft.models.classifier import Classifier
 from ptft.proof.ranking import Measured, Ranking, rank
 from ptft.proof.scores.worth import Worth, measure
+from ptft.proof.stage_features import StageFeatures
 from ptft.proof.start import Start
 from ptft.report.console import Console
 from ptft.runtime import derive_seed, pick_device
-from ptft.train.evaluate import features_of
+from ptft.train.evaluate import logits_of
 
 MOST_IMAGES = 5_000
 """Of a larger target a share of each class is looked at: intervals of about a point, in a bounded time."""
@@ -175,10 +176,12 @@ def _measure(
 
 def _worth(start: Start, classifier: Classifier, examples: Examples, seed: int) -> Worth:
     device = pick_device("auto")
-    features = features_of(classifier.to(device), examples, start.format, device).cpu()
-    if not torch.isfinite(features).all():
+    with StageFeatures(classifier.to(device).backbone) as network:
+        stages = torch.cat([found.cpu() for _, found in logits_of(network, examples, start.format, device)])
+    if not torch.isfinite(stages).all():
         raise CheckpointError(f"{start.path}: its features of these images are not finite. Leave it out.")
-    return measure(features.numpy(), examples.labels.numpy(), seed=derive_seed("folds", seed))
+    features = stages[:, -classifier.feature_dim :]
+    return measure(features.numpy(), stages.numpy(), examples.labels.numpy(), seed=derive_seed("folds", seed))
 
 
 def _warn_of_own(starts: Sequence[Start], target: Target, console: Console) -> None:

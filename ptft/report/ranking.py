@@ -27,9 +27,9 @@ def print_ranking(console: Console, ranking: Ranking) -> None:
     console.table(columns, rows)
     num_images = len(ranking.best.measured.worth.neighbours_right)
     console.say(
-        "error: squared error of a linear probe on the features, cross-validated; the least is first. Differences "
-        f"have intervals of {100 * ranking.confidence:.1f} %;\nthose of the first hold together in 95 of 100 cases. "
-        f"probe and k-NN: share of {num_images:,} images named right, each left out, with 95 % intervals."
+        "error: squared error of a linear probe on the features of all stages, cross-validated; the least is first.\n"
+        f"Differences have intervals of {100 * ranking.confidence:.1f} %; those of the first hold together in 95 of 100 "
+        f"cases. probe and k-NN: share of {num_images:,} images named right, each left out, with 95 % intervals."
     )
 
 

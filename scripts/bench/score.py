@@ -41,7 +41,7 @@ from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.train.optim import Sgd
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2, 3)
 TEST_IMAGES = 400
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Coat", "Sandal", "Sneaker", "Bag")
 ANIMALS = ("bird", "cat", "deer", "frog")

@@ -170,12 +170,19 @@ def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
     data = Folder(name="folder", root=str(photos))
     task = prepare(data.open(), data, seed=0, known=format_of(found))
     images = task.format.normalize(task.train.images.take(torch.arange(len(task.train))))
-    with torch.inference_mode():
-        features = load_classifier(found).features(images).numpy()
-    expected = probe(features, task.train.labels.numpy(), seed=derive_seed("folds", 0))
+    backbone = load_classifier(found).backbone
+    with torch.inference_mode():  # by hand what the hooks gather
+        first = backbone.stage1(images)
+        second = backbone.stage2(first)
+        stages = torch.cat([first.mean(dim=(2, 3)), second.mean(dim=(2, 3)), backbone(images)], dim=1)
+    expected = probe(stages.numpy(), task.train.labels.numpy(), seed=derive_seed("folds", 0))
     place = ptft("score", sources["learnt"], "--data", photos, "--json").json["ranking"][0]
     assert place["probe"]["top1"] == pytest.approx(expected.top1)
     assert place["probe"]["error"] == pytest.approx(expected.error, rel=1e-3)
+    last_alone = probe(
+        stages[:, -backbone.feature_dim :].numpy(), task.train.labels.numpy(), seed=derive_seed("folds", 0)
+    )
+    assert place["probe"]["error"] != pytest.approx(last_alone.error, rel=1e-2)
 
 
 def test_of_many_images_a_part_is_looked_at_and_said_so(

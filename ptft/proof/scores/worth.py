@@ -20,7 +20,8 @@ class Worth:
     chosen, are told by scripts/bench/score.py.
 
     Attributes:
-        probe: of a cross-validated linear probe.
+        probe: of a cross-validated linear probe on the features of all stages, see `ptft.proof.stage_features`; the
+            other scores are of the last features, as their papers have it.
         neighbours_right: which images their nearest neighbours name right; bool (N,).
         logme: log maximum evidence, nats a label; higher is better.
         h_score: regularised H-score; higher is better.
@@ -46,16 +47,17 @@ class Worth:
         }
 
 
-def measure(features: np.ndarray, labels: np.ndarray, *, seed: int) -> Worth:
+def measure(features: np.ndarray, stages: np.ndarray, labels: np.ndarray, *, seed: int) -> Worth:
     """Computes all scores.
 
     Args:
-        features: float (N, D), finite.
+        features: float (N, D), finite; the last ones.
+        stages: float (N, E), finite; of all stages.
         labels: int64 (N,), in [0, K).
         seed: of the folds.
     """
     return Worth(
-        probe=probe(features, labels, seed=seed),
+        probe=probe(stages, labels, seed=seed),
         neighbours_right=neighbours_right(features, labels),
         logme=logme(features, labels),
         h_score=h_score(features, labels),
