@@ -28,8 +28,8 @@ def print_ranking(console: Console, ranking: Ranking) -> None:
     num_images = len(ranking.best.measured.worth.neighbours_right)
     console.say(
         "error: squared error of a linear probe on the features of all stages, cross-validated; the least is first.\n"
-        f"Differences have intervals of {100 * ranking.confidence:.1f} %; those of the first hold together in 95 of 100 "
-        f"cases. probe and k-NN: share of {num_images:,} images named right, each left out, with 95 % intervals."
+        f"Differences have intervals of {100 * ranking.confidence:.1f} %; those of the first hold together in 95 of "
+        f"100 cases. probe and k-NN: share of {num_images:,} images named right, each left out, with 95 % intervals."
     )
 
 
