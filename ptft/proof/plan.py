@@ -115,12 +115,18 @@ def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[Source
     for place, (source, other) in enumerate(zip(sources, weights, strict=True)):
         if source in sources[:place]:
             raise UsageError(f"--from {source} is given twice; several must be pretrainings with other seeds.")
-        if config.model is None and (other.model, other.format) != (first.model, first.format):
+        if _shape(other) != _shape(first):
             raise UsageError(
-                f"{source} has another model or image format than {sources[0]}; several must be pretrainings that "
-                "differ in their seed alone. Compare them one by one, or rank them with `ptft score`."
+                f"{source} has another model, image size or channels than {sources[0]}; several must be pretrainings "
+                "that differ in their seed alone. Compare them one by one, or rank them with `ptft score`."
             )
     return weights
+
+
+def _shape(weights: SourceWeights) -> tuple[Model | None, int | None, int | None]:
+    """What sources of one pretraining have in common; statistics of the images differ with the draw of these."""
+    known = weights.format
+    return weights.model, known.image_size if known else None, known.in_channels if known else None
 
 
 def _seen_of_all(weights: Sequence[SourceWeights]) -> list[SeenSet]:

@@ -193,7 +193,10 @@ def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
     assert "is given twice" in twice.err
     wider = ptft(*first, "--from", "wider/checkpoints/best.pt")
     assert wider.code == 2
-    assert "wider/checkpoints/best.pt has another model or image format than source/checkpoints/best.pt" in wider.err
+    assert (
+        "wider/checkpoints/best.pt has another model, image size or channels than source/checkpoints/best.pt"
+        in wider.err
+    )
     assert not (place / "refused/cells").exists()
 
 
