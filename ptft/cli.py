@@ -161,9 +161,9 @@ def compare(
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
     asked += [] if seeds is None else [f"compare.seeds={seeds}"]
-    first, *others = sources or [None]
-    settings = _load(CompareConfig, config, [*asked, *(sets or []), *_started_from(first)], data)
-    origins = (_origin(settings, config), *map(str, others))
+    given = sources or []
+    settings = _load(CompareConfig, config, [*asked, *(sets or []), *_started_from(given[0] if given else None)], data)
+    origins = (_origin(settings, config), *given[1:])
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
     _check_apart(folder, settings)
     from ptft.proof.compare import compare
