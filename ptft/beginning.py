@@ -66,6 +66,7 @@ def solver_of(
         balanced=config.train.sampling == "balanced",
         say=console.say,
         check_stop=check_stop,
+        ranks=stepper.ranks,
     )
 
 

@@ -22,10 +22,10 @@ import argparse
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, cast
 
 import torch
 from pydantic import Field, ValidationError, model_validator
@@ -34,6 +34,7 @@ from torch import Tensor
 from ptft.claims import ClaimError, check_claims
 from ptft.config.base import Config, Names
 from ptft.data.images import MAX_IMAGE_SIZE
+from ptft.distributed.ranks import Ranks
 from ptft.errors import CheckpointError
 from ptft.storage import write_durably
 
@@ -133,6 +134,9 @@ class Checkpoint:
         }
 
 
+FoundT = TypeVar("FoundT", Checkpoint, Checkpoint | None)
+
+
 def write(path: Path, metadata: Metadata, tensors: Mapping[str, Tensor]) -> str:
     """Writes a checkpoint durably and returns its digest.
 
@@ -163,6 +167,38 @@ def read(path: Path) -> Checkpoint:
     if not _is_ours(content):
         raise CheckpointError(f"{path} is not a ptft checkpoint. Bare weights can only be given to finetune --from.")
     return _verified(path, content)
+
+
+def on_every_rank(ranks: Ranks, read: Callable[[], FoundT]) -> FoundT:
+    """The checkpoint that `read` finds on rank 0, or None, on every rank: the others need not have the file.
+
+    Raises:
+        CheckpointError: from `read`.
+    """
+    if ranks.is_alone:
+        return read()
+    found: list[FoundT] = []
+
+    def describe() -> list[Any] | None:
+        found.append(read())
+        if (here := found[0]) is None:
+            return None
+        shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in here.tensors.items()}
+        return [str(here.path), here.digest, here.metadata.model_dump_json(), shapes]
+
+    told = ranks.from_first(describe)
+    if told is None:
+        return cast(FoundT, None)
+    path, digest, text, shapes = told
+    if found and found[0] is not None:
+        ranks.copy_first(found[0].tensors)
+        return found[0]
+    tensors = {
+        name: torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
+        for name, (dtype, shape) in shapes.items()
+    }
+    ranks.copy_first(tensors)
+    return Checkpoint(Path(path), digest, Metadata.model_validate_json(text), tensors)
 
 
 def _is_ours(content: object) -> bool:

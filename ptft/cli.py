@@ -5,17 +5,21 @@ Nothing heavy is imported at the top: `ptft --help` answers before torch could b
 
 import io
 import json
+import os
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import ptft
+from ptft.distributed.place import place, speaks_for_host
 from ptft.errors import ConfigError, PtftError, StorageError, UsageError
 from ptft.stop import end_on_signals, ignore_signals
 from ptft.storage import machine_errors
@@ -28,9 +32,12 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) · "
-    "6 loss not finite · 7 out of memory · 75 another process holds the run folder · 130, 143 and 138 stopped by "
-    "SIGINT, SIGTERM and SIGUSR1, state saved, --resume goes on · 1 a bug of ptft."
+    "6 loss not finite · 7 out of memory · 8 a rank of the job was lost · 75 another process holds the run folder · "
+    "130, 143 and 138 stopped by SIGINT, SIGTERM and SIGUSR1, state saved, --resume goes on · 1 a bug of ptft."
 )
+
+_SECONDS_TO_SPEAK = 5
+_OF_MANY_RANKS = ("pretrain", "finetune", "evaluate")
 
 app = typer.Typer(
     add_completion=False,
@@ -50,11 +57,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand not in _OF_MANY_RANKS and place().world_size > 1:
+        raise UsageError(f"`ptft {context.invoked_subcommand}` is the work of one process. Start it without torchrun.")
 
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; `ptft init` writes one.")]
@@ -175,11 +184,14 @@ def compare(
 @app.command()
 def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Score a checkpoint on test images. Its own, or a folder; per class, with intervals."""
+    from ptft.distributed.ranks import join
     from ptft.inference import evaluate_checkpoint
     from ptft.runtime import memory_errors
 
-    with memory_errors():
-        result, sentence = evaluate_checkpoint(checkpoint, data, _console())
+    with closing(join(place())) as ranks, ranks.settled(), memory_errors():
+        ranks.connect()
+        result, sentence = evaluate_checkpoint(checkpoint, data, _console(), ranks)
+        ranks.finish()
     _print(json.dumps(result) if as_json else sentence)
 
 
@@ -396,13 +408,21 @@ def main() -> NoReturn:
             app(prog_name="ptft")
     except PtftError as error:
         ignore_signals()
-        _complain(error)
+        _complain_once(error)
         sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()
         typer.echo("\nThis is a bug of ptft, not yours. Please report it with the lines above.", err=True)
         sys.exit(1)
     raise AssertionError("a typer app always exits")
+
+
+def _complain_once(error: PtftError) -> None:
+    """Of many ranks one tells it: the one they have agreed on, or the first of each host before they could."""
+    if speaks_for_host() if error.told_by is None else error.told_by == place().rank:
+        _complain(error)
+    elif error.told_by is None:
+        time.sleep(_SECONDS_TO_SPEAK)  # torchrun ends the others as soon as one has ended
 
 
 def _complain(error: PtftError) -> None:
@@ -415,6 +435,8 @@ def _complain(error: PtftError) -> None:
 
 
 def _print(text: str) -> None:
+    if not place().is_first:
+        return
     try:
         typer.echo(text)
     except BrokenPipeError:
@@ -426,7 +448,7 @@ def _print(text: str) -> None:
 def _console() -> "Console":
     from ptft.report.console import Console
 
-    return Console()
+    return Console(None if place().is_first else Path(os.devnull).open("w"))
 
 
 def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data: Path | None) -> "RunConfigT":

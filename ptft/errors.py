@@ -11,6 +11,7 @@
     ├── StorageError         5   disk full, no permission, I/O error
     ├── NotFiniteError       6   loss or gradient is NaN or infinite
     ├── OutOfMemoryError     7   the machine or the GPU has no memory left
+    ├── RankLostError        8   another process of a job with many died or hung
     ├── BusyError           75   another process holds the run folder
     └── StoppedError       128+n   SIGINT, SIGTERM or SIGUSR1 arrived (130, 143, 138); the state is saved
 
@@ -24,9 +25,14 @@ from pathlib import Path
 
 
 class PtftError(Exception):
-    """Base of all errors that are reported as a sentence instead of a traceback."""
+    """Base of all errors that are reported as a sentence instead of a traceback.
+
+    Attributes:
+        told_by: the rank that tells it, once the ranks of a job have agreed on it.
+    """
 
     exit_code: int = 1
+    told_by: int | None = None
 
 
 class UsageError(PtftError):
@@ -108,6 +114,12 @@ class OutOfMemoryError(PtftError):
     exit_code = 7
 
 
+class RankLostError(PtftError):
+    """Another process of a job with many died or hung."""
+
+    exit_code = 8
+
+
 class BusyError(PtftError):
     """Another process holds this run folder."""
 
@@ -128,3 +140,22 @@ class StoppedError(PtftError):
         name = signal.Signals(signum).name
         advice = f"; the same command with --resume goes on with the run in {run}" if run else ""
         super().__init__(f"stopped by {name}{advice}.")
+
+
+def error_of(exit_code: int, text: str) -> PtftError:
+    """The error that another process has reported by its exit code and its sentence."""
+    if exit_code > 128:
+        stopped = StoppedError(exit_code - 128)
+        stopped.args = (text,)
+        return stopped
+    kinds = (
+        UsageError,
+        DataError,
+        CheckpointError,
+        StorageError,
+        NotFiniteError,
+        OutOfMemoryError,
+        RankLostError,
+        BusyError,
+    )
+    return {kind.exit_code: kind for kind in kinds}.get(exit_code, PtftError)(text)

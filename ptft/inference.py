@@ -18,6 +18,7 @@ from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import CheckpointError, DataError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
@@ -60,13 +61,16 @@ def tolerant(config: DataConfig, num_records: int) -> DataConfig:
     return config.model_copy(update={"on_bad_image": "skip", "max_bad_images": num_records})
 
 
-def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[dict[str, Any], str]:
+def evaluate_checkpoint(
+    path: Path, data: Path | None, console: Console, ranks: Ranks = ALONE
+) -> tuple[dict[str, Any], str]:
     """Scores a checkpoint on the test images of its own data, or of a folder or CSV file.
 
     Args:
         path: of the checkpoint.
         data: folder or CSV file to use instead; its classes are matched by name.
         console: gets the tables.
+        ranks: that share the images.
 
     Returns:
         The scores as plain Python, and in one sentence.
@@ -92,8 +96,9 @@ def evaluate_checkpoint(path: Path, data: Path | None, console: Console) -> tupl
         console.say(f"left out: {line}")
     if not len(examples):
         raise DataError(f"{where}: no image could be read.")
-    device = pick_device("auto")
-    scores = evaluate(load_classifier(found).to(device), examples, format_of(found), len(classes), device)
+    device = pick_device("auto", None if ranks.is_alone else ranks.place.local_rank)
+    classifier = load_classifier(found).to(device)
+    scores = evaluate(classifier, examples, format_of(found), len(classes), device, ranks=ranks)
     console.say(f"{path} on {where}:")
     print_scores(console, scores, classes)
     result = {

@@ -6,6 +6,7 @@ import torch
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
+from ptft.distributed.ranks import Ranks
 from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared
 from ptft.report.console import Console
@@ -17,7 +18,9 @@ SHARES = tuple(place / 10 for place in range(11))
 """Of the end weights."""
 
 
-def interpolate(prepared: Prepared, folder: RunFolder, score: Callable[[Classifier], Scores], console: Console) -> None:
+def interpolate(
+    prepared: Prepared, folder: RunFolder, score: Callable[[Classifier], Scores], console: Console, ranks: Ranks
+) -> None:
     """Makes the best weights between start and end the run's `best.pt`, where the config asks for it.
 
     Weights are (1 - share) * start + share * end, batch-norm statistics too (Wortsman et al. 2022, "Robust fine-tuning
@@ -29,11 +32,12 @@ def interpolate(prepared: Prepared, folder: RunFolder, score: Callable[[Classifi
         folder: of the run; a `best.pt` that is an interpolation already is left alone.
         score: on validation.
         console: told the share.
+        ranks: of which the first one writes.
     """
     config = prepared.config
     if not isinstance(config, FinetuneConfig) or not config.transfer.interpolate:
         return
-    end = checkpoint.read(folder.best)
+    end = checkpoint.on_every_rank(ranks, lambda: checkpoint.read(folder.best))
     if end.metadata.interpolated is not None:
         return
     found = {share: _score(prepared, end, share, score) for share in SHARES}
@@ -45,7 +49,8 @@ def interpolate(prepared: Prepared, folder: RunFolder, score: Callable[[Classifi
     own = own.model_copy(update={"top1": found[share].top1})
     metadata = end.metadata.model_copy(update={"interpolated": share, "lineage": (*ancestors, own)})
     seen = {name: tensor for name, tensor in end.tensors.items() if name.startswith("seen.")}
-    checkpoint.write(folder.best, metadata, prepared.classifier.state_dict() | seen)
+    if ranks.is_first:
+        checkpoint.write(folder.best, metadata, prepared.classifier.state_dict() | seen)
 
 
 def _score(prepared: Prepared, end: Checkpoint, share: float, score: Callable[[Classifier], Scores]) -> Scores:

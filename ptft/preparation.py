@@ -1,5 +1,6 @@
 """From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -7,13 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft.beginning import begin, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
 from ptft.data.records import PARTS, Part
 from ptft.data.task import Format, Task, prepare
+from ptft.decisions import decide, known, synced
+from ptft.distributed.agreement import Agreement
+from ptft.distributed.ranks import ALONE
 from ptft.drift import compare_data
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
@@ -22,8 +25,7 @@ from ptft.report.console import Console
 from ptft.report.summary import describe_task
 from ptft.runtime import derive_seed, pick_device
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
-from ptft.train.calibration import TORCH_FORMATS, calibrate
-from ptft.train.regime import Regime
+from ptft.stop import Stop
 from ptft.train.solve import HeadSolver
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
@@ -78,7 +80,7 @@ class Prepared:
     @property
     def batch_size(self) -> int:
         """Global."""
-        return _known(self.config.train.batch_size)
+        return known(self.config.train.batch_size)
 
 
 def prepare_pretrain(
@@ -87,6 +89,7 @@ def prepare_pretrain(
     saved: Checkpoint | None = None,
     check_stop: Callable[[], None] = lambda: None,
     read: Sequence[Part] = PARTS,
+    agreement: Agreement | None = None,
 ) -> Prepared:
     """The source task and a classifier with random weights.
 
@@ -96,13 +99,14 @@ def prepare_pretrain(
         saved: a state of this run to go on from.
         check_stop: raises when a signal asked to stop.
         read: the parts of the data to decode and have.
+        agreement: of all ranks of the run; None for one alone.
 
     Raises:
         PtftError: DataError, UsageError.
     """
     task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read)
     classifier = _random_classifier(config.model, task, config.seed)
-    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop, saved)
+    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop, saved, agreement)
 
 
 def prepare_finetune(
@@ -112,6 +116,7 @@ def prepare_finetune(
     saved: Checkpoint | None = None,
     check_stop: Callable[[], None] = lambda: None,
     read: Sequence[Part] = PARTS,
+    agreement: Agreement | None = None,
 ) -> Prepared:
     """The target task and a classifier with the source's weights.
 
@@ -122,6 +127,7 @@ def prepare_finetune(
         saved: a state of this run to go on from.
         check_stop: raises when a signal asked to stop.
         read: the parts of the data to decode and have.
+        agreement: of all ranks of the run; None for one alone.
 
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
@@ -148,6 +154,7 @@ def prepare_finetune(
         console,
         check_stop,
         saved,
+        agreement,
         weights.lineage,
         tensors,
         start,
@@ -232,6 +239,7 @@ def _assemble(
     console: Console,
     check_stop: Callable[[], None],
     saved: Checkpoint | None,
+    agreement: Agreement | None,
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
     start: tuple[str, ...] = (),
@@ -239,12 +247,17 @@ def _assemble(
 ) -> Prepared:
     if config.train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
-    device = pick_device(config.device)
+    agreement = agreement or Agreement(ALONE, Stop())
+    ranks = agreement.ranks
+    device = pick_device(config.device, None if ranks.is_alone else ranks.place.local_rank)
     classifier.to(device)
+    timed = classifier
+    if config.train.sync_bn and not ranks.is_alone:
+        timed, classifier = copy.deepcopy(classifier), synced(classifier, device)
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
     regime = regime_of(config, task, classifier, tensors)
     config = without_choices(config, console)
-    config, stepper = _decide(config, task, classifier, device, regime, console, check_stop)
+    config, stepper = decide(config, task, timed, device, regime, console, check_stop, agreement)
     classifier.to(memory_format=stepper.memory_format)
     solver = solver_of(config, task, stepper, console, check_stop)
     if not saved:
@@ -258,7 +271,7 @@ def _assemble(
         start=start_of(config, classifier),
     )
     steps = solver if is_solved_alone else stepper
-    batches = _batches(config, task, device)
+    batches = _batches(config, task, device, stepper)
     return Prepared(
         command,
         config,
@@ -276,53 +289,15 @@ def _assemble(
     )
 
 
-def _decide(
-    config: RunConfig,
-    task: Task,
-    classifier: Classifier,
-    device: torch.device,
-    regime: Regime | None,
-    console: Console,
-    check_stop: Callable[[], None],
-) -> tuple[RunConfig, Stepper]:
-    """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
-    train, format_ = config.train, task.format
-    if train.precision == "fp16" and device.type != "cuda":
-        raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
-    batch_size = _known(train.batch_size)
-    if batch_size // train.accumulate < 2 and any(isinstance(part, _BatchNorm) for part in classifier.modules()):
-        raise UsageError(
-            f"train.batch_size: {batch_size} in {train.accumulate} micro-batches leaves single images, of which batch "
-            "norm knows no statistics. Raise batch_size or lower accumulate."
-        )
-    micro = -(-batch_size // train.accumulate)
-    shape = (micro, format_.in_channels, format_.image_size, format_.image_size)
-    choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format, check_stop)
-    if sentence:
-        console.say(sentence)
-    decided = {"precision": choice.precision, "memory_format": choice.memory_format}
-    stepper = Stepper(
-        objective=config.objective.build(task.class_counts("train"), config.seed),
-        device=device,
-        precision=choice.precision,
-        memory_format=TORCH_FORMATS[choice.memory_format],
-        seed=config.seed,
-        accumulate=train.accumulate,
-        clip_norm=train.clip_norm,
-        regime=regime,
-        say=console.say,
-    )
-    return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
-
-
-def _batches(config: RunConfig, task: Task, device: torch.device) -> Batches:
+def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepper) -> Batches:
     balanced = config.train.sampling == "balanced"
-    order = Order(task.train.labels, _known(config.train.batch_size), config.seed, balanced)
-    return Batches(task.train, task.format, order, config.augment.build(task.format.image_size), device)
-
-
-def _known(size: int | None) -> int:
-    """A size that `resolve` has written out."""
-    if size is None:
-        raise ValueError("the config is not resolved")
-    return size
+    order = Order(task.train.labels, known(config.train.batch_size), config.seed, balanced)
+    return Batches(
+        task.train,
+        task.format,
+        order,
+        config.augment.build(task.format.image_size),
+        device,
+        own=stepper.exchange.places(order.batch_size),
+        mixes=stepper.objective.mixes,
+    )

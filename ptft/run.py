@@ -12,6 +12,7 @@ from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, PARTS, Part
+from ptft.distributed.ranks import Ranks
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.identity import Identity
 from ptft.interpolation import interpolate
@@ -20,7 +21,7 @@ from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.proof.leak import LeakCheck, check_task
 from ptft.report.console import Console, duration
 from ptft.report.evidence import describe_calibration, gather_evidence, judged
-from ptft.report.journal import Journal
+from ptft.report.journal import Journal, Unwritten
 from ptft.report.page import write_page
 from ptft.report.run_page import page_of_run
 from ptft.report.run_record import read_run
@@ -51,8 +52,8 @@ def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] =
     Raises:
         PtftError: any of `ptft.errors`.
     """
-    saved = newest_checkpoint(session.folder, Identity.of(config), session.console)
-    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read)
+    saved = _saved(session, lambda: Identity.of(config))
+    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read, session.agreement)
     return _train(prepared, session, saved, draw)
 
 
@@ -69,28 +70,40 @@ def finetune(
     Raises:
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
-    saved = newest_checkpoint(session.folder, Identity.of(config, source), session.console)
-    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read)
+    saved = _saved(session, lambda: Identity.of(config, source))
+    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read, session.agreement)
     return _train(prepared, session, saved, draw)
 
 
+def _saved(session: Session, identify: Callable[[], Identity]) -> Checkpoint | None:
+    """The state to go on from, on every rank that which the first one finds."""
+
+    def find() -> Checkpoint | None:
+        return newest_checkpoint(session.folder, identify(), session.console)
+
+    return checkpoint.on_every_rank(session.ranks, find)
+
+
 def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
-    """Trains; then scores the final weights, once on test, and writes summary and page."""
+    """Trains; then scores the final weights, once on test, and writes summary and page, as the first of many ranks."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
+    ranks = session.ranks
     seen = with_own(prepared.task, saved.part("seen") if saved else prepared.seen, session.stop.check)
     if saved:
         _check_length(saved, prepared.num_steps)
         state.restore(saved.tensors, saved.metadata.progress)
         console.say(f"resumed at step {state.progress.step:,} of {prepared.num_steps:,} from {saved.path}.")
         _tell_length(saved, prepared, plan, console)
-    # The status first: a finished run that goes on is no longer finished when its config says so.
-    folder.write_status("running", state.progress.step, prepared.num_steps)
-    write_text_durably(folder.config, dump(prepared.config, header=session.command))
-    score = _scorer(prepared, prepared.stepper.precision, session.stop.check)
+    ranks.copy_first(state.tensors())
+    if ranks.is_first:
+        # The status first: a finished run that goes on is no longer finished when its config says so.
+        folder.write_status("running", state.progress.step, prepared.num_steps)
+        write_text_durably(folder.config, dump(prepared.config, header=session.command))
+    score = _scorer(prepared, prepared.stepper.precision, session)
     per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
-        closing(Journal(folder, state.progress, per_epoch, bar)) as journal,
+        closing(Journal(folder, state.progress, per_epoch, bar) if ranks.is_first else Unwritten()) as journal,
     ):
         reason = fit(
             state,
@@ -99,30 +112,41 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             plan,
             evaluate=(lambda model: score(model, "validation")) if "validation" in prepared.task.parts else None,
             journal=journal,
-            saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep, seen),
-            check_stop=session.stop.check,
+            saver=Saver(folder, _metadata(prepared, ranks), prepared.config.checkpoint.keep, seen, ranks),
+            check_stop=session.agreement.check,
+            clock=session.agreement.clock,
         )
-    interpolate(prepared, folder, lambda model: score(model, "validation"), console)
-    final = checkpoint.read(folder.best if folder.best.exists() else folder.last)
-    leak = _check_leaks(prepared, session, final)
+    interpolate(prepared, folder, lambda model: score(model, "validation"), console, ranks)
+    final = checkpoint.on_every_rank(
+        ranks, lambda: checkpoint.read(folder.best if folder.best.exists() else folder.last)
+    )
+    leak = _check_leaks(prepared, session, final) if ranks.is_first else None
     predictions = _predict(prepared, session, final)
     summary = _summarize(prepared, session, final, predictions, leak, reason)
-    write_summary(folder, summary)
-    if draw:
-        _write_page(prepared, session, predictions)
-    folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
+    if ranks.is_first:
+        write_summary(folder, summary)
+        if draw:
+            _write_page(prepared, session, predictions)
+        folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 
 
-def _scorer(
-    prepared: Prepared, precision: Precision, check_stop: Callable[[], None]
-) -> Callable[[Classifier, Part], Scores]:
+def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], Scores]:
     """A function that scores a classifier on a part."""
     task = prepared.task
 
     def score(classifier: Classifier, part: Part) -> Scores:
         examples = task.parts[part]
-        return evaluate(classifier, examples, task.format, len(task.classes), prepared.device, precision, check_stop)
+        return evaluate(
+            classifier,
+            examples,
+            task.format,
+            len(task.classes),
+            prepared.device,
+            precision,
+            session.stop.check,
+            session.ranks,
+        )
 
     return score
 
@@ -171,7 +195,7 @@ def _tell_length(saved: Checkpoint, prepared: Prepared, plan: Plan, console: Con
     )
 
 
-def _metadata(prepared: Prepared) -> Metadata:
+def _metadata(prepared: Prepared, ranks: Ranks) -> Metadata:
     task, format_ = prepared.task, prepared.task.format
     seen = DataSeen(
         origin=task.origin,
@@ -197,7 +221,7 @@ def _metadata(prepared: Prepared) -> Metadata:
         lineage=(*prepared.ancestors, own),
         transfer=prepared.transfer,
         start=prepared.start,
-        environment=environment(prepared.device),
+        environment=environment(prepared.device) | {"world_size": ranks.world_size},
     )
 
 
@@ -207,7 +231,9 @@ def _predict(prepared: Prepared, session: Session, final: Checkpoint) -> dict[Pa
     prepared.classifier.load_state_dict(final.weights())
     prepared.classifier.to(memory_format=torch.contiguous_format)
     return {
-        part: predictions_of(prepared.classifier, task.parts[part], task.format, prepared.device, session.stop.check)
+        part: predictions_of(
+            prepared.classifier, task.parts[part], task.format, prepared.device, session.stop.check, session.ranks
+        )
         for part in HELD_OUT
         if part in task.parts
     }

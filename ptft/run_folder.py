@@ -20,6 +20,7 @@ RunStatus = Literal["running", "done", "stopped", "failed"]
 
 _BEFORE_A_RUN = {".lock", "checkpoints", "log.txt", "status.json"}
 _SECONDS_TO_SIGN = 1.0
+_IDENTITY = ("command", "source", "world_size", "job")
 
 
 class RunFolder:
@@ -122,6 +123,10 @@ class RunFolder:
             )
         self._identity = {"command": command, "source": digest or before.get("source")}
 
+    def sign(self, world_size: int, job: str | None) -> None:
+        """Notes in status.json, from now on, how many ranks the run has and, where it has one, torchrun's job id."""
+        self._identity |= {"world_size": world_size} | ({"job": job} if job else {})
+
     def read_status(self) -> dict[str, Any]:
         """What status.json says; empty where there is none."""
         try:
@@ -180,6 +185,7 @@ class RunFolder:
         before = self.read_status()
         if before.get("state") == "done":
             return
+        self._identity = self._identity or {key: before[key] for key in _IDENTITY if key in before}
         self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)
 
     def saved_paths(self) -> list[Path]:

@@ -33,17 +33,29 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def pick_device(name: DeviceName) -> torch.device:
+def pick_device(name: DeviceName, local_rank: int | None = None) -> torch.device:
     """The device a run computes on.
 
+    Args:
+        name: as in the config.
+        local_rank: the GPU to take, for one rank of many; None for the first.
+
     Raises:
-        UsageError: `cuda` was asked for and torch sees no GPU.
+        UsageError: `cuda` was asked for and torch sees no GPU, or fewer than there are ranks on this host.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("device: cuda was asked for, but torch sees no GPU here. Write device: auto or cpu.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cpu" or local_rank is None:
+        return torch.device(name)
+    if local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"local rank {local_rank} has no GPU: torch sees {torch.cuda.device_count()} here. Start one rank for each "
+            "GPU (--nproc-per-node), or write device: cpu."
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device(name, local_rank)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -1,11 +1,14 @@
 """One training command in its run folder: new, resumed or already finished; and how it ended, in status.json."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from ptft.config.load import load
+from ptft.distributed.agreement import Agreement
+from ptft.distributed.place import Place, place
+from ptft.distributed.ranks import Ranks, join
 from ptft.drift import MAY_CHANGE, compare_configs
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
@@ -24,16 +27,20 @@ class Session:
     """What a run has around it.
 
     Attributes:
-        folder: the run folder, held by this process.
+        folder: the run folder, held by this process or, of many ranks, by rank 0.
         console: for everything said.
         stop: the flag that signals set.
         command: as typed, for the summary.
+        ranks: that do the run together.
+        agreement: of the ranks, on when to stop.
     """
 
     folder: RunFolder
     console: Console
     stop: Stop
     command: str
+    ranks: Ranks
+    agreement: Agreement
 
 
 def run_in_folder(
@@ -48,6 +55,8 @@ def run_in_folder(
     stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Holds the run folder, does the work unless it is done, and records the end.
+
+    Of many ranks, rank 0 alone holds and writes the folder and decides what is to be done; all end alike.
 
     Args:
         folder: of the run.
@@ -65,52 +74,114 @@ def run_in_folder(
     Raises:
         PtftError: any of `ptft.errors`; status.json tells it too.
     """
-    with folder.hold(resume=resume):
-        folder.identify(*(("finetune", source) if source else ("pretrain",)))
-        with storage_errors(folder.checkpoints, "create"):
-            folder.checkpoints.mkdir(exist_ok=True)
-        changes: tuple[str, ...] = ()
-        prolongs = False
-        if folder.is_started():
-            config, changes, prolongs = _agreed(folder, config)
-        if not prolongs and (finished := folder.finished()):
+    with closing(join(place())) as ranks, ranks.settled(), _held(folder, source, resume, ranks):
+        agreed = _agreed(folder, config) if ranks.is_first and folder.is_started() else _Agreed(config)
+        decided = ranks.from_first(
+            lambda: {
+                "config": agreed.config.model_dump(mode="json"),
+                "finished": None if agreed.prolongs else folder.finished(),
+            }
+        )
+        if decided["finished"]:
+            ranks.finish()
+            finished: dict[str, Any] = decided["finished"]
             return finished
         import ptft.run  # noqa: F401 (takes seconds, in which a signal can still end the process at once)
 
+        config = agreed.config if ranks.is_first else type(config).model_validate(decided["config"])
         with nullcontext(stop) if stop else stop_on_signals() as stop:
             stop.folder = folder.path
-            console.log_to(folder.log)
-            if changes:
-                console.note("config.yaml until now:\n" + folder.config.read_text(encoding="utf-8"))
-                console.say("the run goes on with another config:\n" + "\n".join(f"  {line}" for line in changes))
-            with end_recorded(folder, console):
-                return work(config, Session(folder, console, stop, command)).as_dict()
+            _open_log(folder, console, agreed.changes, ranks)
+            with end_recorded(folder if ranks.is_first else None, console), _together(folder, ranks):
+                session = Session(folder, console, stop, command, ranks, Agreement(ranks, stop))
+                return work(config, session).as_dict()
 
 
 @contextmanager
-def end_recorded(folder: RunFolder, console: Console) -> Iterator[None]:
-    """Writes into status.json and log.txt how the work inside ended early, if it did."""
+def _held(folder: RunFolder, source: Origin | None, resume: bool, ranks: Ranks) -> Iterator[None]:
+    """The folder held, as far as this rank is the one to hold it."""
+    if not ranks.is_first:
+        yield
+        return
+    with folder.hold(resume=resume or _goes_on(folder, ranks.place)):
+        folder.identify(*(("finetune", source) if source else ("pretrain",)))
+        folder.sign(ranks.world_size, ranks.place.job)
+        with storage_errors(folder.checkpoints, "create"):
+            folder.checkpoints.mkdir(exist_ok=True)
+        yield
+
+
+def _goes_on(folder: RunFolder, place: Place) -> bool:
+    """Whether torchrun has started this job anew, after a failure or with other hosts: it need not be told --resume."""
+    return place.num_restarts > 0 or (place.job is not None and folder.read_status().get("job") == place.job)
+
+
+def _open_log(folder: RunFolder, console: Console, changes: Sequence[str], ranks: Ranks) -> None:
+    if not ranks.is_first:
+        return
+    console.log_to(folder.log)
+    if changes:
+        console.note("config.yaml until now:\n" + folder.config.read_text(encoding="utf-8"))
+        console.say("the run goes on with another config:\n" + "\n".join(f"  {line}" for line in changes))
+
+
+@contextmanager
+def _together(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
+    """The ranks connected for the work inside, which they end alike."""
+
+    def record(error: PtftError) -> None:
+        """For rank 0, whose main thread hangs, or for the rank that tells, when rank 0 is dead and its lock free."""
+        if ranks.is_first or error.told_by == ranks.rank:
+            with suppress(PtftError), nullcontext() if ranks.is_first else folder.hold(resume=True):
+                folder.write_end("failed", error.exit_code, str(error))
+
+    ranks.at_end(record)
+    try:
+        with ranks.settled():
+            ranks.connect()
+            yield
+            ranks.finish()
+    except PtftError as error:
+        if not ranks.is_first:
+            record(error)
+        raise
+
+
+@contextmanager
+def end_recorded(folder: RunFolder | None, console: Console) -> Iterator[None]:
+    """Writes into status.json and log.txt how the work inside ended early, if it did; None has no such files."""
     from ptft.runtime import memory_errors
+
+    def record(state: RunStatus, exit_code: int, reason: str) -> None:
+        with suppress(StorageError):  # the disk may be what failed
+            if folder is not None:
+                folder.write_end(state, exit_code, reason)
 
     try:
         with machine_errors(), memory_errors():
             yield
     except PtftError as error:
         console.note(str(error))
-        state: RunStatus = "stopped" if isinstance(error, StoppedError) else "failed"
-        with suppress(StorageError):  # the disk may be what failed
-            folder.write_end(state, error.exit_code, str(error))
+        record("stopped" if isinstance(error, StoppedError) else "failed", error.exit_code, str(error))
         raise
     except Exception as error:
-        with suppress(StorageError):
-            folder.write_end("failed", 1, repr(error))
+        record("failed", 1, repr(error))
         raise
     finally:
         console.close()
 
 
-def _agreed(folder: RunFolder, given: RunConfigT) -> tuple[RunConfigT, tuple[str, ...], bool]:
-    """The config to go on with, what it changes in a sentence each, and whether a finished run goes on with it.
+@dataclass(frozen=True)
+class _Agreed(Generic[RunConfigT]):
+    """The config to go on with, what it changes in a sentence each, and whether a finished run goes on with it."""
+
+    config: RunConfigT
+    changes: tuple[str, ...] = ()
+    prolongs: bool = False
+
+
+def _agreed(folder: RunFolder, given: RunConfigT) -> _Agreed[RunConfigT]:
+    """How the run in the folder goes on.
 
     Raises:
         UsageError: the config given now contradicts that of the run.
@@ -123,4 +194,4 @@ def _agreed(folder: RunFolder, given: RunConfigT) -> tuple[RunConfigT, tuple[str
             "Resume it with its own config, or choose another folder with --out. What may change: "
             f"{', '.join(MAY_CHANGE)}."
         )
-    return config, drift.accepted, drift.prolongs
+    return _Agreed(config, drift.accepted, drift.prolongs)

@@ -60,12 +60,29 @@ class TrainConfig(Config):
     max_nonfinite: int = Field(5, ge=1)
     """How often a run may skip or go back; once more ends it after all."""
 
+    sync_bn: bool = False
+    """Many ranks: batch norm takes its statistics of the whole micro-batch of all ranks, not of each rank's part. GPUs
+    only."""
+    compress_gradients: Literal["none", "bf16"] = "none"
+    """Many ranks: how gradients travel. `bf16` halves the bytes and rounds each to 8 bits."""
+    deterministic: Literal["fixed", "elastic"] = "fixed"
+    """`fixed`: the same ranks give the same weights, others the same up to rounding. `elastic`: the same bits on any
+    number of ranks, also one, up to `accumulate`, whose micro-batches are dealt to them; precision and memory_format
+    `auto` are then fp32 and contiguous, and on a CPU each rank computes with one thread."""
+
     @model_validator(mode="after")
     def _one_duration(self) -> Self:
         if sum(given is not None for given in (self.steps, self.epochs, self.examples)) > 1:
             raise ValueError("give only one of steps, epochs, examples.")
         if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, more than batch_size {self.batch_size}.")
+        return self
+
+    @model_validator(mode="after")
+    def _elastic_alone(self) -> Self:
+        if self.deterministic == "elastic" and (self.sync_bn or self.compress_gradients != "none"):
+            key = "sync_bn" if self.sync_bn else "compress_gradients"
+            raise ValueError(f"{key} sums over the ranks in another order than deterministic: elastic. Leave one out.")
         return self
 
     def num_steps(self, num_examples: int) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from ptft.distributed.place import speaks_for_host
 from ptft.errors import StoppedError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -17,19 +18,20 @@ class Stop:
 
     Attributes:
         folder: the run folder named in the message; set when the run has one.
+        signum: 0 until then.
     """
 
     def __init__(self) -> None:
-        self._signum = 0
+        self.signum = 0
         self.folder: Path | None = None
 
     def check(self) -> None:
         """Raises StoppedError when a signal has arrived, again at every call."""
-        if self._signum:
-            raise StoppedError(self._signum, self.folder)
+        if self.signum:
+            raise StoppedError(self.signum, self.folder)
 
     def _receive(self, signum: int, _frame: FrameType | None) -> None:
-        self._signum = self._signum or signum
+        self.signum = self.signum or signum
 
 
 @contextmanager
@@ -70,5 +72,6 @@ def ignore_signals() -> None:
 
 def _end(signum: int, _frame: FrameType | None) -> None:
     stopped = StoppedError(signum)
-    os.write(2, f"ptft: {stopped}\n".encode())
+    if speaks_for_host():
+        os.write(2, f"ptft: {stopped}\n".encode())
     os._exit(stopped.exit_code)

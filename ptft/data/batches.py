@@ -13,17 +13,31 @@ from ptft.runtime import derive_seed
 
 @dataclass(frozen=True)
 class Batch:
-    """One global batch.
+    """One global batch, or what one rank of many has of it.
 
     Attributes:
         images: float32 (B, C, S, S), normalised, on the device of the run.
         labels: int64 (B,), likewise.
         indices: int64 (B,), rows of the training part, on the CPU.
+        num_partners: how many of the last images are other ranks', here only to be mixed with the first ones.
+        global_size: images of the global batch; None where these are all.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    num_partners: int = 0
+    global_size: int | None = None
+
+    @property
+    def num_own(self) -> int:
+        """How many of the first images are this rank's."""
+        return len(self.images) - self.num_partners
+
+    @property
+    def size(self) -> int:
+        """Images of the global batch."""
+        return len(self.images) if self.global_size is None else self.global_size
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,8 @@ class Batches:
         order: which examples a step takes.
         augmentation: applied to the whole batch, with randomness of (seed, epoch, row) for each image.
         device: where the batch goes.
+        own: the places of the global batch that this rank takes; None for all.
+        mixes: whether each image will be mixed with the one at the mirrored place, which another rank may have.
     """
 
     def __init__(
@@ -101,17 +117,26 @@ class Batches:
         order: Order,
         augmentation: Augmentation,
         device: torch.device,
+        own: range | None = None,
+        mixes: bool = False,
     ) -> None:
         self._examples = examples
         self._format = format_
         self._order = order
         self._augmentation = augmentation
         self._device = device
+        self._own = range(order.batch_size) if own is None else own
+        # Mirrored at its middle, the row of own images and their partners mixes as the global batch would.
+        mirrored = range(order.batch_size - self._own.stop, order.batch_size - self._own.start)
+        self._partners = mirrored if mixes and mirrored != self._own else range(0)
 
     def at(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
         epochs, rows = self._order.at(step)
+        places = torch.tensor([*self._own, *self._partners])
+        epochs, rows = epochs[places], rows[places]
         images = self._examples.images.take(rows).to(self._device, non_blocking=True)
         draws = Draws(self._order.seed, epochs.to(self._device), rows.to(self._device))
         images = self._format.normalize(self._augmentation(images, draws))
-        return Batch(images, self._examples.labels[rows].to(self._device), rows)
+        labels = self._examples.labels[rows].to(self._device)
+        return Batch(images, labels, rows, len(self._partners), self._order.batch_size)

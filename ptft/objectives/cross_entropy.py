@@ -35,6 +35,11 @@ class CrossEntropy:
         self._cutmix = cutmix
         self._seed = seed
 
+    @property
+    def mixes(self) -> bool:
+        """Whether `mix` changes anything."""
+        return self._mixup > 0 or self._cutmix > 0
+
     def mix(self, images: Tensor, labels: Tensor, num_classes: int, step: int) -> tuple[Tensor, Tensor]:
         """Blends each image with the one at the mirrored place of the batch.
 
@@ -47,7 +52,7 @@ class CrossEntropy:
         Returns:
             Images, and targets: the labels unchanged when mixing is off, else float32 (B, K) rows that sum to 1.
         """
-        if not self._mixup and not self._cutmix:
+        if not self.mixes:
             return images, labels
         rng = np.random.default_rng(derive_seed("mix", self._seed, step))
         use_cutmix = self._cutmix > 0 and (not self._mixup or rng.random() < 0.5)

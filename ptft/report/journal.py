@@ -96,6 +96,25 @@ class Journal:
             threading.excepthook = self._excepthook
 
 
+class Unwritten:
+    """The journal of a rank that another one writes for."""
+
+    def train(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
+        """Nothing."""
+
+    def validation(self, step: int, scores: Scores, is_best: bool) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def rewind(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _pass_over_storage(told: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread raises its OSError again in our next call; it need not print it first."""
     if not isinstance(told.exc_value, OSError):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ptft.data.task import Examples, Format
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import NotFiniteError
 from ptft.models.classifier import Classifier
 from ptft.runtime import Precision, autocast, is_out_of_memory
@@ -23,10 +24,12 @@ def logits_of(
     device: torch.device,
     precision: Precision = "fp32",
     check_stop: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits of every example in order: the one path of evaluation and prediction.
 
-    When memory runs out, the batches become half as large: an image's logits do not depend on the others.
+    When memory runs out, the batches become half as large: an image's logits do not depend on the others. Many ranks
+    take the batches in turn and tell each other what came out, so that each has the same logits as one alone.
 
     Args:
         classifier: on `device`; put into eval mode here and back as it was afterwards.
@@ -35,30 +38,61 @@ def logits_of(
         device: to compute on.
         precision: of the forward pass.
         check_stop: called before each batch; raises when a signal asked to stop.
+        ranks: that share the work.
 
     Yields:
         Rows int64 (B,) on the CPU and logits float32 (B, K) on `device`.
     """
+
+    def compute(rows: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(device, precision):
+            images = format_.normalize(examples.images.take(rows).to(device))
+            logits: Tensor = classifier(images).float()
+            return logits
+
     was_training = classifier.training
     classifier.eval()
     try:
-        start, size = 0, _BATCH_SIZE
-        while start < len(examples):
-            check_stop()
-            rows = torch.arange(start, min(start + size, len(examples)))
-            try:
-                with torch.inference_mode(), autocast(device, precision):
-                    images = format_.normalize(examples.images.take(rows).to(device))
-                    logits = classifier(images).float()
-            except (RuntimeError, MemoryError) as error:
-                if len(rows) == 1 or not is_out_of_memory(error):
-                    raise
-                size = len(rows) // 2
-                continue
-            yield rows, logits
-            start += len(rows)
+        if ranks.is_alone:
+            yield from _in_batches(torch.arange(len(examples)), compute, check_stop)
+        else:
+            yield from _in_turn(len(examples), compute, check_stop, ranks)
     finally:
         classifier.train(was_training)
+
+
+def _in_batches(
+    rows: Tensor, compute: Callable[[Tensor], Tensor], check_stop: Callable[[], None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What `compute` gives for the rows, in batches for which memory is enough."""
+    start, size = 0, _BATCH_SIZE
+    while start < len(rows):
+        check_stop()
+        batch = rows[start : start + size]
+        try:
+            found = compute(batch)
+        except (RuntimeError, MemoryError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+            size = len(batch) // 2
+            continue
+        yield batch, found
+        start += len(batch)
+
+
+def _in_turn(
+    count: int, compute: Callable[[Tensor], Tensor], check_stop: Callable[[], None], ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same batches, of which in every round each rank computes one and is told the others."""
+    batches = torch.arange(count).split(_BATCH_SIZE)
+    for first in range(0, len(batches), ranks.world_size):
+        turn = batches[first : first + ranks.world_size]
+        # One without a batch computes an image for nothing, to know the shape.
+        own = turn[ranks.rank] if ranks.rank < len(turn) else turn[0][:1]
+        found = torch.cat([logits for _, logits in _in_batches(own, compute, check_stop)])
+        padded = torch.nn.functional.pad(found, (0, 0, 0, len(turn[0]) - len(found)))
+        for rows, logits in zip(turn, ranks.gather(padded), strict=False):
+            yield rows, logits[: len(rows)]
 
 
 def features_of(
@@ -68,12 +102,13 @@ def features_of(
     device: torch.device,
     precision: Precision = "fp32",
     check_stop: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Features of every example in order, float32 (N, D) on `device`: all that a frozen backbone has to say.
 
     Arguments as `logits_of`.
     """
-    rows = logits_of(classifier.backbone, examples, format_, device, precision, check_stop)
+    rows = logits_of(classifier.backbone, examples, format_, device, precision, check_stop, ranks)
     return torch.cat([features for _, features in rows])
 
 
@@ -112,9 +147,11 @@ def predictions_of(
     format_: Format,
     device: torch.device,
     check_stop: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Predictions:
     """Predictions in fp32 for every example in order; arguments as `logits_of`."""
-    logits = [logits.cpu() for _, logits in logits_of(classifier, examples, format_, device, check_stop=check_stop)]
+    rows = logits_of(classifier, examples, format_, device, check_stop=check_stop, ranks=ranks)
+    logits = [found.cpu() for _, found in rows]
     return Predictions(torch.cat(logits), examples.labels)
 
 
@@ -126,6 +163,7 @@ def evaluate(
     device: torch.device,
     precision: Precision = "fp32",
     check_stop: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Scores:
     """Scores of a classifier on one part; arguments as `logits_of`.
 
@@ -133,7 +171,7 @@ def evaluate(
         NotFiniteError: the loss is not: the weights are spoilt.
     """
     tally = Tally(num_classes, device)
-    for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop):
+    for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop, ranks):
         tally.add(logits, examples.labels[rows].to(device))
     return _finite(tally.scores())
 

@@ -117,6 +117,7 @@ def fit(
     journal: Journal,
     saver: Saver,
     check_stop: Callable[[], None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> str:
     """Trains until the plan is fulfilled.
 
@@ -129,6 +130,7 @@ def fit(
         journal: gets every number.
         saver: gets every state worth keeping.
         check_stop: raises StoppedError when a signal asked to stop.
+        clock: seconds from any beginning, the same on every rank.
 
     Returns:
         Why training ended: `all steps done`, `early stopping`, `max_minutes reached`.
@@ -137,7 +139,7 @@ def fit(
         NotFiniteError: loss or gradient was NaN or infinite; no update was made from it, nothing was saved after it.
         StoppedError: a signal arrived; the state was saved first.
     """
-    loop = _Loop(state, stepper, batches, plan, evaluate, journal, saver, check_stop)
+    loop = _Loop(state, stepper, batches, plan, evaluate, journal, saver, check_stop, clock)
     if plan.on_nonfinite == "rollback" and not state.progress.step:
         saver.save_last(state)  # something to go back to
     while True:
@@ -162,6 +164,7 @@ class _Loop:
         journal: Journal,
         saver: Saver,
         check_stop: Callable[[], None],
+        clock: Callable[[], float],
     ) -> None:
         self._state = state
         self._stepper = stepper
@@ -171,15 +174,16 @@ class _Loop:
         self._journal = journal
         self._saver = saver
         self._check_stop = check_stop
+        self._clock = clock
         self._pending: list[_Step] = []
 
     def run(self) -> str:
         """Trains until the plan is fulfilled, and says why it ended."""
-        progress, plan, started = self._state.progress, self._plan, time.monotonic()
+        progress, plan, started = self._state.progress, self._plan, self._clock()
         before = progress.seconds
         try:
             while True:
-                progress.seconds = before + time.monotonic() - started
+                progress.seconds = before + self._clock() - started
                 reason = _why_end(self._state, plan)
                 if reason:
                     self._settle()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ptft import checkpoint
 from ptft.checkpoint import Metadata
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import NotFiniteError
 from ptft.run_folder import RunFolder
 from ptft.storage import link_durably, storage_errors, sync_file
@@ -21,15 +22,18 @@ class Saver:
         folder: the run folder.
         metadata: of this run; step, progress and score are filled in at each save.
         keep: how many numbered checkpoints stay.
-        keep: how many numbered checkpoints stay.
         seen: fingerprints that travel in every checkpoint, as `ptft.transfer.seen` names them.
+        ranks: of which the first one writes.
     """
 
-    def __init__(self, folder: RunFolder, metadata: Metadata, keep: int, seen: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, folder: RunFolder, metadata: Metadata, keep: int, seen: Mapping[str, Tensor], ranks: Ranks = ALONE
+    ) -> None:
         self._folder = folder
         self._metadata = metadata
         self._keep = keep
         self._seen = {f"seen.{key}": prints for key, prints in seen.items()}
+        self._ranks = ranks
         self._saved_step = -1
 
     @property
@@ -43,7 +47,7 @@ class Saver:
         Raises:
             CheckpointError: it cannot be read.
         """
-        saved = checkpoint.read(self._folder.last)
+        saved = checkpoint.on_every_rank(self._ranks, lambda: checkpoint.read(self._folder.last))
         state.restore(saved.tensors, saved.metadata.progress)
         self._saved_step = -1
 
@@ -66,6 +70,9 @@ class Saver:
             return
         tensors = state.tensors()
         self._check_finite(tensors, step)
+        if not self._ranks.is_first:
+            self._saved_step = step
+            return
         # A checkpoint that counts a line of metrics.jsonl must never outlive it.
         sync_file(self._folder.metrics)
         path = self._folder.checkpoints / f"step-{step:09d}.pt"

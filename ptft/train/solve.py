@@ -9,6 +9,7 @@ from torch import Tensor
 from ptft.data.batches import Batch
 from ptft.data.folds import stratified_folds
 from ptft.data.task import Examples, Task
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.models.classifier import Classifier
 from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.runtime import Precision, derive_seed
@@ -40,6 +41,7 @@ class HeadSolver:
         balanced: every class counts the same, as under train.sampling: balanced.
         say: told what was chosen.
         check_stop: called often; raises when a signal asked to stop.
+        ranks: that compute the features together; each then solves the same.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class HeadSolver:
     balanced: bool
     say: Callable[[str], None]
     check_stop: Callable[[], None] = lambda: None
+    ranks: Ranks = ALONE
 
     def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """As `solve` for the model of `state`; every training image counts, whatever `batch`, and `lr` is not used."""
@@ -85,7 +88,7 @@ class HeadSolver:
     def _features(self, classifier: Classifier, examples: Examples) -> Tensor:
         """Float64 (N, D) on the CPU."""
         format_ = self.task.format
-        features = features_of(classifier, examples, format_, self.device, self.precision, self.check_stop)
+        features = features_of(classifier, examples, format_, self.device, self.precision, self.check_stop, self.ranks)
         return features.cpu().double()
 
     def _targets(self, examples: Examples) -> Tensor:

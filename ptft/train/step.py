@@ -1,7 +1,7 @@
 """One optimizer step."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,12 +9,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ptft.data.batches import Batch
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import OutOfMemoryError
 from ptft.models.classifier import Classifier
 from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
+from ptft.train.exchange import Exchange, Local
 from ptft.train.regime import Regime
 from ptft.train.state import State
+
+_NUM_REHEARSALS = 2
+"""The first step allocates what the optimizer keeps, the second has to do beside it."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,14 @@ class Stepper:
         device: of model and batches.
         precision: of the forward pass.
         memory_format: of model and images.
-        seed: the run's seed; dropout is a function of (seed, step).
+        seed: the run's seed; dropout is a function of (seed, step, rank).
         accumulate: least number of micro-batches the global batch is cut into.
         clip_norm: the gradient's L2 norm is scaled down to at most this; None leaves it.
         regime: which parts are trained, and how fast; None trains everything at one learning rate.
-        say: told when memory ran out and micro-batches became smaller.
+        ranks: all that compute the step.
+        exchange: what makes one gradient of theirs.
+        cuts: whether micro-batches become smaller when memory runs out.
+        say: told when they did.
     """
 
     objective: CrossEntropy
@@ -41,24 +49,30 @@ class Stepper:
     accumulate: int = 1
     clip_norm: float | None = None
     regime: Regime | None = None
+    ranks: Ranks = ALONE
+    exchange: Exchange = field(default_factory=Local)
+    cuts: bool = True
     say: Callable[[str], None] = lambda _: None
+    _rehearsed: list[int] = field(default_factory=list, repr=False)
 
     def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """Computes the gradient of one global batch and, when it and the loss are finite, moves the weights.
 
         When memory runs out the batch is cut into smaller micro-batches, in this step and all later ones. The loss
         and the gradient are then the same up to rounding, except that batch norm takes its statistics from each
-        micro-batch, and dropout draws other units.
+        micro-batch, and dropout draws other units. Of many ranks, one whose memory runs out would leave the others
+        waiting: so the first two steps of a session, and of each new size, are rehearsed by each rank for itself, and
+        all cut alike. Memory that runs out in a later step ends the run.
 
         Args:
             state: its model, optimizer and average are changed; its step is not counted up.
-            batch: B images and labels.
+            batch: this rank's images and labels.
             lr: learning rate of this step, before the factors of the regime.
 
         Returns:
-            The mean loss over the batch and the gradient's L2 norm before clipping, detached scalars. When either is
-            NaN or infinite, model, optimizer and average are what they were before; this is decided on the device,
-            without waiting for it.
+            The mean loss over the global batch and the gradient's L2 norm before clipping, detached scalars. When
+            either is NaN or infinite, model, optimizer and average are what they were before; this is decided on the
+            device, without waiting for it.
 
         Raises:
             OutOfMemoryError: even for the smallest micro-batches.
@@ -66,7 +80,8 @@ class Stepper:
         self._set_out(state, lr)
         buffers = [buffer.clone() for buffer in state.model.buffers()]
         images, targets = self.objective.mix(batch.images, batch.labels, state.model.num_classes, state.progress.step)
-        loss = self._gradient(state, images, targets, buffers)
+        own = Batch(images[: batch.num_own], targets[: batch.num_own], batch.indices, global_size=batch.size)
+        loss = self._gradient(state, own, buffers)
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(state)
         self._draw_back(state)
@@ -84,49 +99,79 @@ class Stepper:
         for group in state.optimizer.param_groups:
             group["lr"] = lr if self.regime is None else lr * self.regime.factor(group["name"], step)
 
-    def _gradient(self, state: State, images: Tensor, targets: Tensor, buffers: Sequence[Tensor]) -> Tensor:
-        """The mean loss; its gradient is left in the parameters."""
+    def _gradient(self, state: State, own: Batch, buffers: Sequence[Tensor]) -> Tensor:
+        """The mean loss; its gradient is left in the parameters. The labels of `own` may be mixed targets."""
+        if self.cuts and self.ranks.is_alone:
+            return self._fit_memory(state, own, buffers)
+        if self.cuts and len(self._rehearsed) < _NUM_REHEARSALS:
+            self._fit_memory(state, own, buffers)
+            self._take_back(state, buffers)
+            self._rehearsed.append(state.progress.step)
+        try:
+            return self._add_up(state, own, buffers, self.exchange)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            advice = ", which tries smaller micro-batches" if self.cuts else " and a higher train.accumulate"
+            raise OutOfMemoryError(
+                f"out of memory at step {state.progress.step + 1:,} ({first_line(error)}). Go on with --resume{advice}."
+            ) from error
+
+    def _fit_memory(self, state: State, own: Batch, buffers: Sequence[Tensor]) -> Tensor:
+        """The loss of this rank's share, in micro-batches for which the memory of every rank is enough."""
         while True:
-            torch.manual_seed(derive_seed("dropout", self.seed, state.progress.step, 0))
+            loss, reason = None, "another rank's memory"
             try:
-                return self._accumulate_gradient(state, images, targets)
+                loss = self._add_up(state, own, buffers, Local(self.ranks.rank))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = first_line(error)
+            if not self.ranks.any(loss is None) and loss is not None:
+                return loss
             # Only here, past the error whose traceback holds the activations, can their memory be had again.
-            state.optimizer.zero_grad(set_to_none=True)
-            for buffer, before in zip(state.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            self._take_back(state, buffers)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._cut_finer(state, len(images), reason)
+            self._cut_finer(state, own.size, reason)
+            self._rehearsed.clear()
 
-    def _accumulate_gradient(self, state: State, images: Tensor, targets: Tensor) -> Tensor:
-        total = torch.zeros((), device=self.device)
-        number = max(self.accumulate, state.progress.accumulate)
-        for part, target in zip(images.tensor_split(number), targets.tensor_split(number), strict=True):
-            with autocast(self.device, self.precision):
-                logits = state.model(part.contiguous(memory_format=self.memory_format))
-            loss = self.objective.loss(logits.float(), target) * (len(part) / len(images))
-            state.scaler.scale(loss).backward()
-            total += loss.detach()
-        return total
+    def _take_back(self, state: State, buffers: Sequence[Tensor]) -> None:
+        """No gradient, and the buffers of before the step."""
+        state.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(state.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+    def _add_up(self, state: State, own: Batch, buffers: Sequence[Tensor], exchange: Exchange) -> Tensor:
+        """Forward and backward pass of each micro-batch; the mean loss and its gradient, as `exchange` has them."""
+        exchange.begin(state.model, buffers)
+        sizes = exchange.sizes(len(own.images), max(self.accumulate, state.progress.accumulate))
+        for place, (part, target) in enumerate(zip(own.images.split(sizes), own.labels.split(sizes), strict=True)):
+            if (drawer := exchange.drawer(place)) is not None:
+                torch.manual_seed(derive_seed("dropout", self.seed, state.progress.step, drawer))
+            with exchange.part(state.model, is_last=place == len(sizes) - 1) as forward:
+                with autocast(self.device, self.precision):
+                    logits = forward(part.contiguous(memory_format=self.memory_format))
+                loss = self.objective.loss(logits.float(), target) * (len(part) / own.size * exchange.factor)
+                state.scaler.scale(loss).backward()
+            exchange.add(state.model, loss.detach())
+        return exchange.finish(state.model)
 
     def _cut_finer(self, state: State, batch_size: int, reason: str) -> None:
         """Twice as many micro-batches, as far as that goes."""
         number = max(self.accumulate, state.progress.accumulate)
+        share = batch_size // self.ranks.world_size
         smallest, step = _smallest_micro_batch(state.model), state.progress.step + 1
-        if number >= batch_size // smallest:
+        if number >= share // smallest:
             raise OutOfMemoryError(
-                f"out of memory at step {step:,} with micro-batches of {-(-batch_size // number)}, the smallest "
+                f"out of memory at step {step:,} with micro-batches of {-(-share // number)}, the smallest "
                 f"possible ({reason}). In a new run folder, lower data.image_size or take a smaller model; or give the "
                 "process more memory and go on with --resume."
             )
-        finer = state.progress.accumulate = min(2 * number, batch_size // smallest)
+        finer = state.progress.accumulate = min(2 * number, share // smallest)
         self.say(
-            f"out of memory at step {step:,}: micro-batches of {-(-batch_size // finer)} images instead of "
-            f"{-(-batch_size // number)} from now on, still {batch_size} a step ({reason})."
+            f"out of memory at step {step:,}: micro-batches of {-(-share // finer)} images instead of "
+            f"{-(-share // number)} from now on, still {batch_size} a step ({reason})."
         )
 
     def _clip(self, state: State) -> Tensor:

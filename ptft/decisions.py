@@ -1,0 +1,138 @@
+"""How the steps of a run are computed: what its config leaves open is decided, and what does not fit refused."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ptft.data.task import Task
+from ptft.distributed.agreement import Agreement
+from ptft.distributed.ranks import Ranks
+from ptft.errors import UsageError
+from ptft.models.classifier import Classifier
+from ptft.report.console import Console
+from ptft.settings import RunConfig, TrainConfig
+from ptft.train.calibration import TORCH_FORMATS, Choice, calibrate
+from ptft.train.elastic import Elastic
+from ptft.train.exchange import Exchange, Local, Overlapped
+from ptft.train.regime import Regime
+from ptft.train.step import Stepper
+
+
+def synced(classifier: Classifier, device: torch.device) -> Classifier:
+    """The classifier with torch's SyncBatchNorm in place of batch norm."""
+    if device.type == "cpu":
+        raise UsageError(
+            "train.sync_bn: torch synchronises batch norm on GPUs only. Leave it out: each rank then takes the "
+            "statistics of its own images, and the running ones are averaged over the ranks."
+        )
+    synced: Classifier = nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
+    return synced
+
+
+def decide(
+    config: RunConfig,
+    task: Task,
+    classifier: Classifier,
+    device: torch.device,
+    regime: Regime | None,
+    console: Console,
+    check_stop: Callable[[], None],
+    agreement: Agreement,
+) -> tuple[RunConfig, Stepper]:
+    """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
+    train, ranks = config.train, agreement.ranks
+    if train.precision == "fp16" and device.type != "cuda":
+        raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
+    micro = _micro_batch(train, classifier, ranks)
+    choice = _choose(train, task, classifier, micro, device, console, check_stop, ranks)
+    stepper = Stepper(
+        objective=config.objective.build(task.class_counts("train"), config.seed),
+        device=device,
+        precision=choice.precision,
+        memory_format=TORCH_FORMATS[choice.memory_format],
+        seed=config.seed,
+        accumulate=train.accumulate,
+        clip_norm=train.clip_norm,
+        regime=regime,
+        ranks=ranks,
+        exchange=_exchange(train, agreement),
+        cuts=train.deterministic == "fixed" and (ranks.is_alone or not train.sync_bn),
+        say=console.say,
+    )
+    decided = {"precision": choice.precision, "memory_format": choice.memory_format}
+    return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
+
+
+def _micro_batch(train: TrainConfig, classifier: Classifier, ranks: Ranks) -> int:
+    """Images in a micro-batch of one rank, at most.
+
+    Raises:
+        UsageError: the batch is too small for so many ranks and micro-batches.
+    """
+    batch_size, number = known(train.batch_size), train.accumulate
+    is_elastic = train.deterministic == "elastic"
+    if is_elastic and number < ranks.world_size:
+        raise UsageError(
+            f"train.accumulate: {number} micro-batches cannot be dealt to {ranks.world_size} ranks. With "
+            "deterministic: elastic, accumulate is the largest number of ranks that the run may ever have."
+        )
+    share = batch_size if is_elastic else batch_size // ranks.world_size
+    if not share:
+        raise UsageError(
+            f"train.batch_size: {batch_size} images cannot be shared by {ranks.world_size} ranks. It counts the images "
+            "of all ranks; raise it, or start fewer ranks."
+        )
+    if share // number < 2 and any(isinstance(part, _BatchNorm) for part in classifier.modules()):
+        told = f"in {number} micro-batches" + ("" if ranks.is_alone or is_elastic else f" on {ranks.world_size} ranks")
+        raise UsageError(
+            f"train.batch_size: {batch_size} {told} leaves single images, of which batch "
+            "norm knows no statistics. Raise batch_size or lower accumulate."
+        )
+    return -(-batch_size // (number if is_elastic else number * ranks.world_size))
+
+
+def _choose(
+    train: TrainConfig,
+    task: Task,
+    classifier: Classifier,
+    micro: int,
+    device: torch.device,
+    console: Console,
+    check_stop: Callable[[], None],
+    ranks: Ranks,
+) -> Choice:
+    """Precision and memory format; of many ranks the first one measures."""
+    if train.deterministic == "elastic":
+        if device.type == "cpu":
+            torch.set_num_threads(1)  # sums within a layer are cut by the number of threads
+        precision = "fp32" if train.precision == "auto" else train.precision
+        memory_format = "contiguous" if train.memory_format == "auto" else train.memory_format
+        return Choice(precision, memory_format, float("nan"))
+
+    def measure() -> tuple[str, str]:
+        size, channels = task.format.image_size, task.format.in_channels
+        shape = (micro, channels, size, size)
+        choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format, check_stop)
+        if sentence:
+            console.say(sentence)
+        return choice.precision, choice.memory_format
+
+    precision, memory_format = ranks.from_first(measure)
+    return Choice(precision, memory_format, float("nan"))
+
+
+def _exchange(train: TrainConfig, agreement: Agreement) -> Exchange:
+    if train.deterministic == "elastic":
+        return Elastic(agreement, known(train.batch_size), train.accumulate)
+    if agreement.ranks.is_alone:
+        return Local()
+    return Overlapped(agreement, compress=train.compress_gradients == "bf16")
+
+
+def known(size: int | None) -> int:
+    """A size that `resolve` has written out."""
+    if size is None:
+        raise ValueError("the config is not resolved")
+    return size

@@ -1,0 +1,77 @@
+"""Where this process stands among those that torchrun started. Knows no torch."""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from ptft.errors import UsageError
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """One rank of a job.
+
+    Attributes:
+        rank: in [0, world_size).
+        local_rank: among the ranks of this host; the GPU it takes.
+        world_size: ranks of the whole job.
+        num_restarts: how often torchrun has started this job's ranks anew after a failure.
+        job: torchrun's `--rdzv-id`, the same after every restart; None where it was not given.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    num_restarts: int = 0
+    job: str | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes the run folder and speaks."""
+        return self.rank == 0
+
+
+def place() -> Place:
+    """What torchrun says in the environment; a single rank where it says nothing.
+
+    Raises:
+        UsageError: it says only part of it.
+    """
+    restarts, job = _number("TORCHELASTIC_RESTART_COUNT", 0), os.environ.get("TORCHELASTIC_RUN_ID")
+    job = None if job == "none" else job  # torchrun's word for a job without a name
+    world_size = _number("WORLD_SIZE", 1)
+    if world_size == 1 or "RANK" not in os.environ:
+        return Place(num_restarts=restarts, job=job)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"WORLD_SIZE is {world_size}, but {' and '.join(missing)} is not set. Start with "
+            f"`torchrun --nproc-per-node {world_size} -m ptft …`, or unset WORLD_SIZE."
+        )
+    rank = _number("RANK", 0)
+    return Place(rank, _number("LOCAL_RANK", rank), world_size, restarts, job)
+
+
+def _number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, "")
+    if not text.strip():
+        return otherwise
+    if not text.strip().isdecimal():
+        raise UsageError(f"{name} is {text!r} in the environment, where torchrun writes a whole number. Unset it.")
+    return int(text)
+
+
+def speaks_for_host() -> bool:
+    """Whether this rank tells what goes wrong before the ranks know of each other; never raises."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def end_with_launcher() -> None:
+    """Has the kernel send SIGTERM to this process when torchrun dies, so that no rank outlives it. On Linux only."""
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))

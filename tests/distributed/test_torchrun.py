@@ -1,0 +1,51 @@
+"""torchrun itself: a killed rank, restarted by itself; a killed launcher, of whom nothing is left."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from distributed.job import BOUND, children, differing, is_gone, run_job, saved_steps, torchrun, wait_for, weights
+from making import COLOURS, make_images, write_config
+
+from ptft import checkpoint
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: prctl and /proc")
+
+STEPS = 1000
+
+
+def test_a_job_restarts_by_itself_and_dies_with_its_launcher(tmp_path: Path) -> None:
+    """One job meets both: SIGKILL of a rank, after which torchrun starts it anew, then SIGKILL of torchrun."""
+    make_images(tmp_path / "photos", COLOURS, 12)
+    config = write_config(tmp_path / "run.yaml", train={"steps": STEPS}, checkpoint={"every": {"steps": 50}})
+    options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=0.1"]
+    job = torchrun("pretrain", config, "--out", "run", cwd=tmp_path, options=options)
+    log = tmp_path / "run" / "log.txt"
+    try:
+        wait_for(lambda: len(saved_steps(tmp_path / "run")) > 1 or job.poll() is not None)
+        assert job.poll() is None
+        first = children(job.pid)
+        assert len(first) == 2
+        os.kill(first[1], signal.SIGKILL)
+        wait_for(lambda: "resumed at step" in log.read_text())
+        assert all(map(is_gone, first))
+        resumed = re.search(r"resumed at step ([\d,]+)", log.read_text())
+        assert resumed is not None
+        before = saved_steps(tmp_path / "run")
+        wait_for(lambda: saved_steps(tmp_path / "run") != before)
+        second = children(job.pid)
+        assert len(second) == 2
+    finally:
+        job.kill()
+        job.communicate()
+    began = time.monotonic()
+    wait_for(lambda: all(map(is_gone, second)), BOUND)
+    assert time.monotonic() - began < BOUND
+    step = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt").metadata.step
+    assert int(resumed[1].replace(",", "")) < step < STEPS
+    for out in ("run", "whole"):
+        assert run_job(2, "pretrain", "run.yaml", "--resume", "--out", out, cwd=tmp_path).code == 0
+    assert differing(weights(tmp_path / "run"), weights(tmp_path / "whole")) == []
