@@ -2,14 +2,14 @@
 
 from typing import NoReturn
 
-from ptft.distributed.place import end_with_launcher
+from ptft.distributed.place import prepare
 from ptft.stop import end_on_signals
 
 
 def main() -> NoReturn:
     """Entry point of the `ptft` command."""
     end_on_signals()
-    end_with_launcher()
+    prepare()
     from ptft.cli import main
 
     main()

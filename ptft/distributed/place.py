@@ -20,6 +20,7 @@ class Place:
         world_size: ranks of the whole job.
         num_restarts: how often torchrun has started this job's ranks anew after a failure.
         job: torchrun's `--rdzv-id`, the same after every restart; None where it was not given.
+        keeps_store: whether what the ranks tell each other is kept by rank 0, for want of torchrun.
     """
 
     rank: int = 0
@@ -27,6 +28,7 @@ class Place:
     world_size: int = 1
     num_restarts: int = 0
     job: str | None = None
+    keeps_store: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -52,7 +54,8 @@ def place() -> Place:
             f"`torchrun --nproc-per-node {world_size} -m ptft …`, or unset WORLD_SIZE."
         )
     rank = _number("RANK", 0)
-    return Place(rank, _number("LOCAL_RANK", rank), world_size, restarts, job)
+    keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return Place(rank, _number("LOCAL_RANK", rank), world_size, restarts, job, keeps_store)
 
 
 def _number(name: str, otherwise: int) -> int:
@@ -69,7 +72,14 @@ def speaks_for_host() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def end_with_launcher() -> None:
+def prepare() -> None:
+    """What a rank does before it imports torch: it is quiet about lost connections, and ends with its launcher."""
+    if "RANK" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        _end_with_launcher()
+
+
+def _end_with_launcher() -> None:
     """Has the kernel send SIGTERM to this process when torchrun dies, so that no rank outlives it. On Linux only."""
     if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
         import ctypes

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _COLLECTIVE_MINUTES = 30
 """For a rank that beats and yet takes no part, as one whose disk hangs does."""
 _POLL_SECONDS = 0.02
-_LEAVING_SECONDS = 10.0
+_LEAVING_SECONDS = 5.0
 
 
 class Ranks:
@@ -154,7 +154,9 @@ class Ranks:
         try:
             return ask(self._store)  # type: ignore[arg-type]
         except RuntimeError as error:
-            raise RankLostError("the launcher of this job is gone. Start it again with --resume.") from error
+            raise RankLostError(
+                "the launcher of this job, or its rank 0, is gone. Start it again with --resume."
+            ) from error
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -230,29 +232,30 @@ class Ranks:
             self._watch.at_end = record
 
     def finish(self) -> None:
-        """The work is done on every rank; rank 0 leaves last, since the store may be its own."""
+        """The work is done, on every rank."""
         if self._watch is None or self._store is None:
             return
         self.from_first(lambda: True)
         self._guarded(lambda store: store.set("end", ""))
         self._watch.close()
-        self._guarded(lambda store: store.add("left", 1))
-        deadline = time.monotonic() + _LEAVING_SECONDS
-        while self.is_first and time.monotonic() < deadline:
-            if self._guarded(lambda store: store.add("left", 0)) == self.world_size:
-                break
-            time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
-        """Ends the process group."""
-        if self._watch is not None:
-            self._watch.close()
+        """Ends the process group; rank 0 leaves last where it keeps the store, in which the others may still look."""
+        if self._watch is None or self._store is None:
+            return
+        self._watch.close()
         if self._is_connected:
             from torch import distributed
 
             self._is_connected = False
             with suppress(RuntimeError):
                 distributed.destroy_process_group()
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        with suppress(RuntimeError):
+            left = self._store.add("left", 1)
+            while self.place.keeps_store and self.is_first and left < self.world_size and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                left = self._store.add("left", 0)
 
 
 ALONE = Ranks(Place())

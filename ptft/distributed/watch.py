@@ -85,7 +85,7 @@ class Watch(threading.Thread):
             try:
                 verdict = self._look()
             except RuntimeError:
-                text = f"the launcher of this job is gone. {_ADVICE}"
+                text = f"the launcher of this job, or its rank 0, is gone. {_ADVICE}"
                 verdict = Verdict(self._place.rank, RankLostError.exit_code, text)
             if verdict is not None:
                 self._end(verdict)

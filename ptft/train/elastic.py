@@ -104,8 +104,11 @@ class Elastic:
         row = nn.functional.pad(row, (0, -len(row) % self._ranks.world_size))
         for parameter in self._trained:
             parameter.grad = None
-        for buffer, before in moving(model, self._buffers):
-            buffer.copy_(before)
+        is_last = self._next == self._stop - 1
+        for buffer, before in zip(model.buffers(), self._buffers, strict=True):
+            # Counters are left as one micro-batch moves them, whoever has how many.
+            if buffer.is_floating_point() or not is_last:
+                buffer.copy_(before)
         self._tree.push(self._next, 1, row)
         self._next += 1
 

@@ -1,7 +1,6 @@
 """Jobs of several ranks: forked ones that find each other as under torchrun, and torchrun itself."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,9 @@ from pathlib import Path
 
 import torch
 from faults.program import Before, Running, nothing, start
+from faults.scene import without_page
 from making import Result
+from torch.distributed import TCPStore
 
 from ptft import checkpoint
 from ptft.distributed.watch import SILENT_SECONDS
@@ -21,15 +22,13 @@ BOUND = SILENT_SECONDS + 30
 """Seconds within which everything ends, as the README says."""
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+def _alone(before: Before) -> None:
+    """A process that was started without torchrun."""
+    without_page()
+    before()
 
 
-def _become(rank: int, size: int, port: int, before: Callable[[], None]) -> None:
+def _become(rank: int, size: int, port: int, before: Before) -> None:
     """What torchrun writes into the environment of a rank."""
     os.environ |= {
         "RANK": str(rank),
@@ -37,8 +36,9 @@ def _become(rank: int, size: int, port: int, before: Callable[[], None]) -> None
         "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
-    before()
+    _alone(before)
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,11 @@ class Job:
 
     Attributes:
         ranks: in order.
+        store: in which they find each other, and which outlives them, as torchrun's does.
     """
 
     ranks: Sequence[Running]
+    store: TCPStore | None = None
 
     def wait(self, seconds: float = 120) -> list[Result]:
         """How each ended."""
@@ -69,18 +71,21 @@ def start_job(
         broken: done by some instead.
     """
     if size == 1:
-        return Job([start(*arguments, cwd=cwd, before=(broken or {}).get(0, before))])
-    port = free_port()
+        return Job([start(*arguments, cwd=cwd, before=partial(_alone, before))])
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     befores = [(broken or {}).get(rank, before) for rank in range(size)]
-    return Job([start(*arguments, cwd=cwd, before=partial(_become, r, size, port, befores[r])) for r in range(size)])
+    return Job(
+        [start(*arguments, cwd=cwd, before=partial(_become, r, size, store.port, befores[r])) for r in range(size)],
+        store,
+    )
 
 
 def run_job(size: int, *arguments: str | Path, cwd: Path, before: Before = nothing) -> Result:
-    """The job from start to end; rank 0's result. All ranks end alike, and only rank 0 says anything on stdout."""
+    """The job from start to end. All ranks end alike, and only rank 0 says anything on stdout."""
     first, *others = start_job(size, *arguments, cwd=cwd, before=before).wait()
     assert [other.code for other in others] == [first.code] * (size - 1), [first, *others]
     assert [other.out for other in others] == [""] * (size - 1)
-    return first
+    return Result(first.code, first.out, first.err + "".join(other.err for other in others))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
