@@ -108,7 +108,7 @@ def largest_difference(some: dict[str, torch.Tensor], others: dict[str, torch.Te
     return max((tensor.double() - others[name].double()).abs().max().item() for name, tensor in some.items())
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 300) -> None:
     """Until something has happened."""
     deadline = time.monotonic() + seconds
     while not happened():
