@@ -172,11 +172,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            from ptft.runtime import is_out_of_memory
-
-            if is_out_of_memory(error):
-                raise
-            if verdict := self._await_verdict():
+            if _is_of_a_connection(error) and (verdict := self._await_verdict()):
                 raise verdict.error() from error
             raise
         finally:
@@ -256,6 +252,13 @@ class Ranks:
             while self.place.keeps_store and self.is_first and left < self.world_size and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
                 left = self._store.add("left", 0)
+
+
+def _is_of_a_connection(error: RuntimeError) -> bool:
+    """Whether it says that another rank did not answer; gloo has no class of its own for that."""
+    from torch.distributed import DistError  # type: ignore[attr-defined]
+
+    return isinstance(error, DistError) or "gloo" in str(error).lower()
 
 
 ALONE = Ranks(Place())

@@ -14,13 +14,13 @@ from ptft import checkpoint
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux: prctl and /proc")
 
-STEPS = 1000
+STEPS = 300
 
 
 def test_a_job_restarts_by_itself_and_dies_with_its_launcher(tmp_path: Path) -> None:
     """One job meets both: SIGKILL of a rank, after which torchrun starts it anew, then SIGKILL of torchrun."""
     make_images(tmp_path / "photos", COLOURS, 12)
-    config = write_config(tmp_path / "run.yaml", train={"steps": STEPS}, checkpoint={"every": {"steps": 50}})
+    config = write_config(tmp_path / "run.yaml", train={"steps": STEPS}, checkpoint={"every": {"steps": 20}})
     options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=0.1"]
     job = torchrun("pretrain", config, "--out", "run", cwd=tmp_path, options=options)
     log = tmp_path / "run" / "log.txt"
