@@ -256,7 +256,7 @@ class Ranks:
 
 def _is_of_a_connection(error: RuntimeError) -> bool:
     """Whether it says that another rank did not answer; gloo has no class of its own for that."""
-    from torch.distributed import DistError  # type: ignore[attr-defined]
+    from torch.distributed import DistError
 
     return isinstance(error, DistError) or "gloo" in str(error).lower()
 

@@ -127,7 +127,8 @@ class Elastic:
         ):
             # A fused optimizer walks through memory: the gradient must lie there as the parameter does.
             parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
-        return loss[0].clone()
+        mean: Tensor = loss[0].clone()
+        return mean
 
     def _sum(self, own: Sequence[Tensor]) -> Tensor:
         """The sum over the whole tree, from this rank's subtrees."""

@@ -159,7 +159,8 @@ class Overlapped(Local):
         total, words, rest = vector.split([1, len(words), len(vector) - 1 - len(words)])
         self._agreement.hear(words)
         move(model, self._buffers, rest / self._ranks.world_size)
-        return total[0]
+        mean: Tensor = total[0]
+        return mean
 
 
 def moving(model: nn.Module, buffers: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
