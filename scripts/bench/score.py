@@ -9,8 +9,8 @@ accuracies are the truth. For each score: weighted Kendall's tau with the truth 
 truth of the best source less truth of the source that the score puts first. Times are of the CPU, of a scoring and of
 a finetuning done one after the other. Runs that are there already are kept.
 
-The score that ranks (error of the probe) and ptft.proof.ranking.SMALLEST_DIFFERENCE were chosen on the sources of
-clothes and the first four targets; the last three targets were held out.
+The score that ranks (error of the probe, on the features of all stages) and ptft.proof.ranking.SMALLEST_DIFFERENCE were
+chosen on the first four targets; the last three are others.
 """
 
 import argparse
