@@ -58,7 +58,7 @@ def _judge_bad(task: Task, config: RunConfig) -> None:
 
 
 def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console) -> tuple[dict[str, Any], str]:
-    _tell_files(config.data.open().records, console)
+    _tell_files(config.task.open(config.data).records, console)
     with memory_errors():
         prepared = prepare()
         _tell_counts(prepared.task, console)
@@ -73,6 +73,7 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
         "seconds_per_step": seconds,
         "estimated_seconds": seconds * num_steps,
         "peak_bytes": peak,
+        "task": prepared.config.task.name,
         "counts": {part: task.class_counts(part) for part in PARTS if part in task.parts},
         "classes": list(task.classes),
         "bad_images": list(task.bad_images),
@@ -108,9 +109,9 @@ def _kind(path: Path) -> str:
 
 def _tell_counts(task: Task, console: Console) -> None:
     parts = [part for part in PARTS if part in task.parts]
-    columns = [task.class_counts(part) for part in parts]
-    rows = [[name, *(f"{column[row]:,}" for column in columns)] for row, name in enumerate(task.classes)]
-    console.table(["class", *parts], rows)
+    columns = [task.labelling.told(task.parts[part].labels, len(task.classes)) for part in parts]
+    rows = [[name, *(column[row] for column in columns)] for row, name in enumerate(task.classes)]
+    console.table([task.labelling.nouns[0], *parts], rows)
 
 
 def _time_steps(prepared: Prepared) -> float:

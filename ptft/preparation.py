@@ -27,6 +27,7 @@ from ptft.train.regime import Regime
 from ptft.train.solve import HeadSolver
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
+from ptft.transfer.head import rescaled_head
 from ptft.transfer.load import transfer
 from ptft.transfer.origin import Origin
 from ptft.transfer.proof import prove
@@ -168,15 +169,19 @@ def _transfer(
     """Loads the weights and proves it; what became of each tensor, and the sentences about the whole."""
     for sentence in weights.said:
         console.say(f"source: {sentence}")
+    tensors, sentence = weights.tensors, ""
+    if weights.scale and task.scale and weights.task == config.task.name:
+        tensors, sentence = rescaled_head(tensors, (weights.classes, weights.scale), (task.classes, task.scale))
     report = transfer(
         classifier,
-        weights.tensors,
+        tensors,
         source_classes=weights.classes,
         target_classes=task.classes,
         min_loaded=config.transfer.min_loaded,
+        other_task=weights.task if weights.task != config.task.name else "",
     )
     console.say("\n".join(report.sentences()))
-    start = [*weights.said, prove(classifier, model, weights, report)]
+    start = [*weights.said, *([sentence] if sentence else []), prove(classifier, model, weights, report)]
     if report.lacks_statistics:
         count = measure_statistics(classifier, task.train, task.format, torch.device("cpu"))
         lacking = "adapted: the source has no batch-norm statistics; measured on"
@@ -195,12 +200,13 @@ def _read_task(
     read: Sequence[Part],
 ) -> Task:
     task = prepare(
-        config.data.open(),
+        config.task.open(config.data),
         config.data,
         seed=config.seed,
         in_channels=in_channels,
         known=known,
         read=read,
+        labelling=config.task.labelling(),
         check_stop=check_stop,
     )
     if saved and (changes := compare_data(saved.metadata, task)):
@@ -302,7 +308,9 @@ def _decide(
         console.say(sentence)
     decided = {"precision": choice.precision, "memory_format": choice.memory_format}
     stepper = Stepper(
-        objective=config.objective.build(task.class_counts("train"), config.seed),
+        objective=config.task.objective(
+            config.objective, task.class_counts("train"), len(task.train), task.scale, config.seed
+        ),
         device=device,
         precision=choice.precision,
         memory_format=TORCH_FORMATS[choice.memory_format],

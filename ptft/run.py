@@ -19,12 +19,13 @@ from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.proof.leak import LeakCheck, check_task
 from ptft.report.console import Console, duration
-from ptft.report.evidence import describe_calibration, gather_evidence, judged
+from ptft.report.evidence import judged
 from ptft.report.journal import Journal
 from ptft.report.page import write_page
 from ptft.report.run_page import page_of_run
 from ptft.report.run_record import read_run
 from ptft.report.summary import Summary, write_summary
+from ptft.report.task_report import report_of
 from ptft.run_folder import RunFolder
 from ptft.runtime import Precision, environment
 from ptft.session import Session
@@ -32,7 +33,7 @@ from ptft.settings import FinetuneConfig, PretrainConfig
 from ptft.storage import write_text_durably
 from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores, TaskTally
 from ptft.train.saver import Saver
 from ptft.train.solve import HeadSolver
 from ptft.transfer.origin import Origin
@@ -109,22 +110,26 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     summary = _summarize(prepared, session, final, predictions, leak, reason)
     write_summary(folder, summary)
     if draw:
-        _write_page(prepared, session, predictions)
+        _write_page(prepared, session, final, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 
 
 def _scorer(
     prepared: Prepared, precision: Precision, check_stop: Callable[[], None]
-) -> Callable[[Classifier, Part], Scores]:
+) -> Callable[[Classifier, Part], TaskScores]:
     """A function that scores a classifier on a part."""
-    task = prepared.task
+    task, device = prepared.task, prepared.device
 
-    def score(classifier: Classifier, part: Part) -> Scores:
-        examples = task.parts[part]
-        return evaluate(classifier, examples, task.format, len(task.classes), prepared.device, precision, check_stop)
+    def score(classifier: Classifier, part: Part) -> TaskScores:
+        examples, tally = task.parts[part], _tally(prepared, device)
+        return evaluate(classifier, examples, task.format, len(task.classes), device, precision, check_stop, tally)
 
     return score
+
+
+def _tally(prepared: Prepared, device: torch.device) -> TaskTally:
+    return prepared.config.task.tally(prepared.task.classes, prepared.task.scale, device)
 
 
 def _plan(prepared: Prepared) -> Plan:
@@ -181,7 +186,14 @@ def _metadata(prepared: Prepared) -> Metadata:
         num_examples=len(task.train),
         classes=task.classes,
     )
-    own = Ancestor(command=prepared.command, digest=None, data=seen, model=prepared.model.name, steps=0)
+    own = Ancestor(
+        command=prepared.command,
+        digest=None,
+        data=seen,
+        model=prepared.model.name,
+        steps=0,
+        task=prepared.config.task.name,
+    )
     if "validation" in task.parts:
         own = own.model_copy(update={"num_validation": len(task.parts["validation"])})
     return Metadata(
@@ -194,6 +206,8 @@ def _metadata(prepared: Prepared) -> Metadata:
         in_channels=format_.in_channels,
         mean=format_.mean,
         std=format_.std,
+        target_mean=task.scale.mean if task.scale else (),
+        target_std=task.scale.std if task.scale else (),
         lineage=(*prepared.ancestors, own),
         transfer=prepared.transfer,
         start=prepared.start,
@@ -223,7 +237,8 @@ def _summarize(
 ) -> Summary:
     """The scores of the final weights, said on the console too."""
     progress = prepared.state.progress
-    scores = {part: predicted.scores() for part, predicted in predictions.items()}
+    cpu = torch.device("cpu")
+    scores = {part: predicted.scores(_tally(prepared, cpu)) for part, predicted in predictions.items()}
     for part, result in scores.items():
         session.console.say(f"{part}: {result.sentence()}")
     return Summary(
@@ -235,7 +250,7 @@ def _summarize(
         seconds=progress.seconds,
         reason=reason,
         bad_images=prepared.task.bad_images,
-        calibration=describe_calibration(predictions),
+        calibration=report_of(prepared.config.task.name).calibration(predictions),
         leak=leak,
     )
 
@@ -258,17 +273,19 @@ def _check_leaks(prepared: Prepared, session: Session, final: Checkpoint) -> Lea
     return leak
 
 
-def _write_page(prepared: Prepared, session: Session, predictions: Mapping[Part, Predictions]) -> None:
+def _write_page(
+    prepared: Prepared, session: Session, final: Checkpoint, predictions: Mapping[Part, Predictions]
+) -> None:
     """report.html. Training is done and saved: a page that cannot be made must not make it a failure."""
     folder, task = session.folder, prepared.task
     part = judged(predictions)
     try:
-        evidence = part and gather_evidence(
+        evidence = part and report_of(prepared.config.task.name).gather(
             part,
             prepared.classifier,
             task.parts[part],
             predictions[part],
-            task.format,
+            final.metadata,
             prepared.device,
             session.stop.check,
         )

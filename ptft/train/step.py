@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ptft.data.batches import Batch
 from ptft.errors import OutOfMemoryError
 from ptft.models.classifier import Classifier
-from ptft.objectives.cross_entropy import CrossEntropy
+from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
 from ptft.train.regime import Regime
 from ptft.train.state import State
@@ -33,7 +33,7 @@ class Stepper:
         say: told when memory ran out and micro-batches became smaller.
     """
 
-    objective: CrossEntropy
+    objective: BatchLoss
     device: torch.device
     precision: Precision
     memory_format: torch.memory_format
