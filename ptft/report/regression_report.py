@@ -14,7 +14,7 @@ from ptft.models.classifier import Classifier
 from ptft.report.charts import draw_predicted
 from ptft.report.console import Console
 from ptft.report.measure import R_SQUARED
-from ptft.report.page import Cell, Fact, Gallery, Prose, Section, Table, count
+from ptft.report.page import Cell, Fact, Gallery, Prose, Section, Table
 from ptft.report.pixels import thumbnail
 from ptft.report.run_record import RunRecord
 from ptft.train.evaluate import Predictions
@@ -52,7 +52,7 @@ class RegressionReport:
         )
 
     def verdict(self, scores: Mapping[str, Any]) -> str:
-        return f"R² {scores['r2']:.3f}"
+        return f"{_name(scores)} {scores['r2']:.3f}"
 
     def lead(self, run: RunRecord) -> str:
         scores = run.scores or {}
@@ -74,20 +74,19 @@ class RegressionReport:
         n = f"n = {scores['num_examples']:,}"
         errors = [
             Fact(
-                f"mean absolute error of {row['target']}",
+                f"MAE of {row['target']}",
                 _number(row["mae"]),
                 f"{_ends(row, 'mae')}, {n}; of the training mean: {_number(row['mae_of_mean'])}",
             )
             for row in scores["per_target"][:_MOST_FACTS]
         ]
-        mean = "mean R²" if len(scores["per_target"]) > 1 else "R²"
-        return [Fact(mean, f"{scores['r2']:.3f}", self.measure.interval(scores)), *errors]
+        return [Fact(_name(scores), f"{scores['r2']:.3f}", self.measure.interval(scores)), *errors]
 
     def sections(self, run: RunRecord) -> list[Section]:
         scores = run.scores or {}
-        columns = ["target", f"{run.part} images", "MAE", "95 % interval", "MAE of the mean", "RMSE", "R²"]
+        columns = ["target", "MAE", "95 % interval", "MAE of the mean", "RMSE", "R²"]
         told = (
-            "MAE: mean absolute error, in the target's own unit; beside it that of predicting the mean of the "
+            f"Of {scores['num_examples']:,} {run.part} images. MAE: mean absolute error, in the target's own unit; beside it that of predicting the mean of the "
             "training images always. RMSE: root of the mean squared error. R²: share of the variance that is "
             "explained. Range: of the true values. Intervals are by bootstrap over the images."
         )
@@ -140,10 +139,13 @@ def _caption(
     return f"{targets[worst]} {_number(value)}\npredicted {_number(told)}\n{file}"
 
 
+def _name(scores: Mapping[str, Any]) -> str:
+    return "mean R²" if len(scores["per_target"]) > 1 else "R²"
+
+
 def _target_row(row: dict[str, Any]) -> list[str | Cell]:
     return [
         row["target"],
-        count(row["num_examples"]),
         _cell(row["mae"]),
         Cell(_ends(row, "mae"), row["mae_low"]),
         _cell(row["mae_of_mean"]),

@@ -71,7 +71,7 @@ def test_the_page_leads_with_r2_interval_n_and_tells_the_error_of_the_mean(ptft:
     page, test = numbers.parent.parent / "report.html", ptft("evaluate", numbers, "--json").json
     told = page_text(page)
     ends = f"95 % interval {test['r2_low']:.3f} to {test['r2_high']:.3f}"
-    assert f"R² {test['r2']:.3f} Of 24 test images, the mean over 2 targets; {ends}." in told
+    assert f"mean R² {test['r2']:.3f} Of 24 test images, the mean over 2 targets; {ends}." in told
     assert f"of the training mean: {test['per_target'][0]['mae_of_mean']:.4g}" in told
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page.read_text("utf-8"))
     assert headings[:4] == ["Learning curves", "Targets", "Predicted and true", "Largest errors"]
