@@ -86,9 +86,10 @@ class RegressionReport:
         scores = run.scores or {}
         columns = ["target", "MAE", "95 % interval", "MAE of the mean", "RMSE", "R²"]
         told = (
-            f"Of {scores['num_examples']:,} {run.part} images. MAE: mean absolute error, in the target's own unit; beside it that of predicting the mean of the "
-            "training images always. RMSE: root of the mean squared error. R²: share of the variance that is "
-            "explained. Range: of the true values. Intervals are by bootstrap over the images."
+            f"Of {scores['num_examples']:,} {run.part} images. MAE: mean absolute error, in the target's own unit; "
+            "beside it that of predicting the mean of the training images always. RMSE: root of the mean squared "
+            "error. R²: share of the variance that is explained. Range: of the true values. Intervals are by bootstrap "
+            "over the images."
         )
         rows = [_target_row(row) for row in scores["per_target"]]
         return [Section("Targets", [Table([*columns, "95 % interval", "range"], rows, told)])]

@@ -201,3 +201,14 @@ def test_a_zero_one_column_with_something_else_is_named_by_line(ptft: Ptft, shap
     result = ptft("check", config)
     assert result.code == 3
     assert "shapes/odd.csv:3: images/001.png: column red has nothing; write 0 or 1" in result.err
+
+
+def test_another_separator_than_the_tables_is_noticed(ptft: Ptft, shapes: Shapes, tmp_path: Path) -> None:
+    config = write(tmp_path / "run.yaml", MULTI)
+    result = ptft("check", config, "--set", "task.separator=,")
+    assert result.code == 3
+    assert "no row has several classes with ',' between them" in result.err
+    assert "Set task.separator: ';'" in result.err
+    rows = [[path, names[0] if names else "", part] for path, part, names, _ in shapes.rows]
+    shapes.write("labels.csv", ["path", "label", "split"], rows)
+    assert ptft("check", config, "--set", "task.separator=,").code == 0

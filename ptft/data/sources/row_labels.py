@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ptft.data.records import Record
-from ptft.data.sources.listing import printable
+from ptft.data.sources.listing import printable, some
 from ptft.errors import DataError
+
+_SEPARATORS = ";,|"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,19 @@ class SeparatedLabels:
         classes = tuple(sorted({name for record in training_rows(records, table) for name in record.labels}))
         if not classes:
             raise DataError(f"{table}: no row has a class; column {printable(self.column)} is empty throughout.")
+        if all(len(record.labels) < 2 for record in records):
+            self._check_separator(classes, table)
         return classes
+
+    def _check_separator(self, classes: Sequence[str], table: str) -> None:
+        """Of a table where no image has several classes: perhaps they are separated by something else."""
+        for other in _SEPARATORS:
+            if several := [name for name in classes if other in name]:
+                raise DataError(
+                    f"{table}: no row has several classes with {self.separator!r} between them, but {some(several)} "
+                    f"{'has' if len(several) == 1 else 'have'} {other!r}. Set task.separator: {other!r}, or task.name: "
+                    "single-label where these are classes."
+                )
 
 
 @dataclass(frozen=True)
