@@ -184,11 +184,11 @@ def _lap_config(resolved: FinetuneConfig, racer: Racer, num_steps: int) -> Finet
 def _plan_sentence(found: Pace, num_folds: int, num_steps: int) -> str:
     running = [racer for racer in found.racers if racer.lr is not None]
     where = f"{found.num_folds} folds of the training images" if num_folds > 1 else "images held out"
-    second = f", then {found.last:,} for the best of each recipe" if found.last else ""
+    second = f", then {found.last:,} for the best two of each recipe" if found.last else ""
     return (
         f"{len(running)} racers{' and the probe' if PROBE in found.racers else ''} on {where}, {found.first:,} steps "
-        f"each{second}: {found.num_steps:,} steps in all, the run has {num_steps:,}. Set transfer.race.budget for "
-        "fewer, or a recipe for none."
+        f"each{second}: at most {found.num_steps:,} steps in all, the run has {num_steps:,}. Set "
+        "transfer.race.budget for fewer, or a recipe for none."
     )
 
 

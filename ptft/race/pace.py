@@ -1,5 +1,6 @@
 """How many steps the races may take, and how they are shared out."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class Pace:
         racers: of the first race, the probe among them where it takes part.
         num_folds: that each racer runs on.
         first: steps of each in the first race.
-        last: of the best of each recipe in the second; 0 for no second race.
+        last: of the best two of each recipe in the second; 0 for no second race.
     """
 
     racers: Sequence[Racer]
@@ -37,10 +38,8 @@ class Pace:
 
     @property
     def num_steps(self) -> int:
-        """Of both races together; the probe is solved, which takes none."""
-        running = [racer for racer in self.racers if racer.lr is not None]
-        kinds = {racer.recipe for racer in running}
-        return self.num_folds * (len(running) * self.first + (len(kinds) * self.last if self.last else 0))
+        """Most of both races together; the probe is solved, which takes none."""
+        return self.num_folds * (_num_running(self.racers) * self.first + _num_going_on(self.racers) * self.last)
 
 
 def allowance(config: RaceConfig, classifier: Classifier, format_: Format, batch_size: int, num_steps: int) -> int:
@@ -78,14 +77,22 @@ def pace(racers: Sequence[Racer], num_folds: int, allowed: int, num_steps: int) 
         num_steps: of the run.
     """
     longest = num_steps // _LONGER
-    running = [racer for racer in racers if racer.lr is not None]
-    num_kinds = len({racer.recipe for racer in running})
-    if not running or longest < _FEWEST:
+    if longest < _FEWEST:
         return None
     for folds in (num_folds, 1):
-        first = min(allowed // (folds * (len(running) + num_kinds * _LONGER)), longest)
+        first = min(allowed // (folds * (_num_running(racers) + _LONGER * _num_going_on(racers))), longest)
         if first >= _FEWEST:
             return Pace(racers, folds, first, min(_LONGER * first, num_steps))
-    fewest = [racer for racer in racers if racer.lr is None or racer.recipe == running[0].recipe]
-    first = min(allowed // max(1, len([racer for racer in fewest if racer.lr is not None])), num_steps)
+    fewest = [racer for racer in racers if racer.recipe in (racers[0].recipe, "probe")]
+    first = min(allowed // _num_running(fewest), num_steps)
     return Pace(fewest, 1, first, 0) if first >= _FEWEST else None
+
+
+def _num_running(racers: Sequence[Racer]) -> int:
+    return sum(racer.lr is not None for racer in racers)
+
+
+def _num_going_on(racers: Sequence[Racer]) -> int:
+    """At most two of each recipe."""
+    counts = Counter(racer.recipe for racer in racers if racer.lr is not None)
+    return sum(min(count, 2) for count in counts.values())

@@ -41,12 +41,16 @@ class Result:
 
 
 def best_of_each(results: Mapping[Racer, Result]) -> list[Racer]:
-    """The best racer of each recipe that takes a learning rate."""
-    recipes = dict.fromkeys(racer.recipe for racer in results if racer.lr is not None)
-    return [
-        max((racer for racer in results if racer.recipe == recipe), key=lambda racer: results[racer].rank)
-        for recipe in recipes
-    ]
+    """The best racer of each recipe that takes a learning rate, and the next timider one, if any.
+
+    A short race favours bold learning rates: what a timid one does in more steps, a bold one does in few.
+    """
+    found: list[Racer] = []
+    for recipe in dict.fromkeys(racer.recipe for racer in results if racer.lr is not None):
+        racers = sorted((racer for racer in results if racer.recipe == recipe), key=lambda racer: racer.lr or 0)
+        best = max(range(len(racers)), key=lambda place: results[racers[place]].rank)
+        found += racers[max(best - 1, 0) : best + 1]
+    return found
 
 
 def winner_of(results: Mapping[Racer, Result]) -> Racer:

@@ -4,16 +4,19 @@
 
 A target is a folder of train/CLASS and test/CLASS (val where there is no test), or `fashion-mnist-10k`. Every source
 is finetuned on every target at every number of labels and every draw of them: by auto; by full, lp-ft, probe and
-random weights at each learning rate of a grid; and by scikit-learn's logistic regression on the frozen features. All
-take the steps that `ptft finetune` takes by itself. The learning rate of a column is the best by the mean over the
-draws of the *test* accuracy, which auto never sees: no user could choose better. Runs that are there already are kept,
-so a call that was interrupted, or one with more draws, does only what is missing. The table is Markdown.
+random weights at each learning rate of a grid; by scikit-learn's logistic regression on the frozen features; and with
+--rivals by fastai's fine_tune and timm's defaults, installed in an environment of their own in OUT/rivals. All take
+the steps that `ptft finetune` takes by itself. The learning rate of a column is the best by the mean over the draws of
+the *test* accuracy, which auto never sees: no user could choose better. Runs that are there already are kept, so a
+call that was interrupted, or one with more draws, does only what is missing. The table is Markdown.
 """
 
 import argparse
 import os
 import shutil
+import subprocess
 import sys
+import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ptft.data.sources import DataConfig, EmbeddedFashionMnist, Folder
 from ptft.errors import NotFiniteError
-from ptft.preparation import prepare_finetune
+from ptft.preparation import Prepared, prepare_finetune
 from ptft.report.console import Console
 from ptft.run import finetune
 from ptft.run_folder import RunFolder
@@ -47,6 +50,7 @@ GRIDS: dict[RecipeName, tuple[float | None, ...]] = {
     "random": (0.01, 0.03, 0.1, 0.3),
 }
 RIVALS: tuple[RecipeName, ...] = ("full", "probe", "random")
+RIVAL_TOOLS = ("fastai", "timm")
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,7 @@ class Cell:
         kept = self.folder("logistic", None, draw)
         if kept.exists():
             return float(kept.read_text())
-        with Path(os.devnull).open("w") as nowhere:
-            config = self.config("probe", None, draw)
-            prepared = prepare_finetune(config, self.source[1], Console(nowhere))
+        prepared = self._prepared("probe", draw)
         task = prepared.task
         train, test = (
             features_of(prepared.classifier, task.parts[part], task.format, prepared.device).numpy()
@@ -110,6 +112,37 @@ class Cell:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text_durably(kept, str(top1))
         return top1
+
+    def rival(self, kind: str, python: Path, draw: int) -> float:
+        """Test accuracy of fastai's or timm's finetuning of the same weights with the same steps."""
+        kept = self.folder(kind, None, draw)
+        if kept.exists():
+            return float(kept.read_text())
+        prepared = self._prepared("full", draw)
+        task = prepared.task
+        given: dict[str, Any] = {
+            "classifier": prepared.classifier.to(memory_format=torch.contiguous_format),
+            "mean": task.format.mean,
+            "std": task.format.std,
+            "batch_size": prepared.batch_size,
+            "steps": prepared.num_steps,
+            "seed": draw,
+        }
+        for part in ("train", "test"):
+            examples = task.parts[part]
+            given |= {f"{part}_images": examples.images.take(torch.arange(len(examples)))}
+            given |= {f"{part}_labels": examples.labels}
+        path = self.out / "rival.pt"
+        torch.save(given, path)
+        command = [python, Path(__file__).with_name("rivals.py"), kind, path]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+        write_text_durably(kept, told.split()[-1])
+        return float(told.split()[-1])
+
+    def _prepared(self, recipe: RecipeName, draw: int) -> Prepared:
+        with Path(os.devnull).open("w") as nowhere:
+            return prepare_finetune(self.config(recipe, None, draw), self.source[1], Console(nowhere))
 
     def best(self, recipe: RecipeName) -> tuple[float, str]:
         """Mean test accuracy over the draws at the best learning rate, and that learning rate."""
@@ -142,6 +175,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, help="most training images of each class of a folder")
     parser.add_argument("--test", type=int, help="most test images of each class of a folder")
     parser.add_argument("--recipes", nargs="+", default=list(GRIDS), choices=list(GRIDS))
+    parser.add_argument("--rivals", action="store_true", help="fastai and timm as well, installed in OUT/rivals")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     arguments = parser.parse_args()
     PRECISION[0] = arguments.precision
@@ -151,14 +185,15 @@ def main() -> None:
         (name, _target(arguments.out, name, path, arguments.train, arguments.test))
         for name, _, path in (text.partition("=") for text in arguments.target)
     ]
+    python = _rivals_python(arguments.out) if arguments.rivals else None
     rows: list[list[Any]] = []
     for source in sources:
         for target in targets:
             for labels in arguments.labels:
                 cell = Cell(arguments.out, source, target, None if labels == "all" else int(labels), arguments.draws)
-                rows.append(_row(cell, arguments.recipes))
+                rows.append(_row(cell, arguments.recipes, python))
                 print(f"{rows[-1]}", file=sys.stderr, flush=True)
-    print(_table(rows, arguments.recipes))
+    print(_table(rows, arguments.recipes, RIVAL_TOOLS if python else ()))
 
 
 def _target(out: Path, name: str, place: str, train: int | None, test: int | None) -> DataConfig:
@@ -176,9 +211,21 @@ def _target(out: Path, name: str, place: str, train: int | None, test: int | Non
     return Folder(name="folder", root=str(copy))
 
 
-def _row(cell: Cell, recipes: Sequence[RecipeName]) -> list[Any]:
+def _rivals_python(out: Path) -> Path:
+    """The Python of an environment with fastai and timm, made where it is not there."""
+    folder = (out / "rivals").resolve()
+    if not (folder / "bin" / "timm-and-fastai").exists():
+        venv.create(folder, with_pip=True)
+        wanted = ["fastai", "timm", "pydantic", "pyyaml", "scipy"]
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *wanted], check=True)
+        (folder / "bin" / "timm-and-fastai").touch()
+    return folder / "bin" / "python"
+
+
+def _row(cell: Cell, recipes: Sequence[RecipeName], python: Path | None) -> list[Any]:
     found = {recipe: cell.best(recipe) for recipe in recipes}
     logistic = float(np.mean([cell.logistic(draw) for draw in range(cell.draws)]))
+    rivals = [np.mean([cell.rival(kind, python, draw) for draw in range(cell.draws)]) for kind in RIVAL_TOOLS if python]
     best = max((found[recipe][0] for recipe in RIVALS if recipe in found), default=float("nan"))
     difference = f"{100 * (found['auto'][0] - best):+.1f}" if "auto" in found else ""
     columns = [f"{100 * top1:.1f}" + (f" ({lr})" if lr else "") for top1, lr in found.values()]
@@ -187,14 +234,15 @@ def _row(cell: Cell, recipes: Sequence[RecipeName]) -> list[Any]:
         cell.labels or "all",
         *columns,
         f"{100 * logistic:.1f}",
+        *(f"{100 * top1:.1f}" for top1 in rivals),
         difference,
         cell.choices() if "auto" in found else "",
     ]
 
 
-def _table(rows: Sequence[Sequence[Any]], recipes: Sequence[str]) -> str:
+def _table(rows: Sequence[Sequence[Any]], recipes: Sequence[str], tools: Sequence[str]) -> str:
     names = [f"{recipe} (lr)" if len(GRIDS[recipe]) > 1 else recipe for recipe in recipes]  # type: ignore[index]
-    head = ["source → target", "labels", *names, "logistic", "auto − best of full, probe, random", "auto chose"]
+    head = ["source → target", "labels", *names, "logistic", *tools, "auto − best of full, probe, random", "auto chose"]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 

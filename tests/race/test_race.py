@@ -122,9 +122,11 @@ def test_a_result_is_accuracy_then_loss_over_all_folds() -> None:
     assert result(1, loss=math.nan).rank < result(1, loss=9.0).rank
 
 
-def test_the_best_of_each_recipe_goes_on() -> None:
-    results = {FULL: result(1, 0), BOLD: result(1, 1), RANDOM: result(0, 0), PROBE: result(1, 1)}
-    assert best_of_each(results) == [BOLD, RANDOM]
+def test_the_best_of_each_recipe_goes_on_with_the_next_timider() -> None:
+    timid = Racer("full", 0.003)
+    results = {timid: result(0, 0), FULL: result(1, 0), BOLD: result(1, 1), RANDOM: result(0, 0), PROBE: result(1, 1)}
+    assert best_of_each(results) == [FULL, BOLD, RANDOM]
+    assert best_of_each(results | {timid: result(1, 1, loss=0.5)}) == [timid, RANDOM]
 
 
 def test_random_weights_win_only_where_it_is_no_chance() -> None:

@@ -15,11 +15,12 @@ from ptft import checkpoint
 
 SHIFTED = {"cyan": (60, 190, 200), "orange": (230, 150, 40), "violet": (180, 140, 220)}
 QUICKLY = ("train.steps=40", "train.batch_size=8", "train.precision=fp32", "train.memory_format=contiguous")
+BUDGET = "transfer.race.budget=26.0"
 
 
 def sets(*settings: str) -> list[str]:
     """Flags of a quick run that races."""
-    given = (*QUICKLY, "device=cpu", "data.leak_check=false", "checkpoint.every={steps: 15}", *settings)
+    given = (*QUICKLY, BUDGET, "device=cpu", "data.leak_check=false", "checkpoint.every={steps: 15}", *settings)
     return [part for text in given for part in ("--set", text)]
 
 
@@ -68,7 +69,7 @@ def test_the_choice_is_told_and_written_down_and_gives_the_same_bits_as_an_expli
     recipe, lr = chosen("auto")
     assert recipe in ("full", "lp-ft", "random", "probe")
     assert "nearest neighbours in the source's features name" in result.err
-    assert "on 3 folds of the training images, 10 steps each, then 40 for the best of each recipe" in result.err
+    assert "on 3 folds of the training images, 10 steps each, then 40 for the best two of each recipe" in result.err
     assert f"In config.yaml: transfer.recipe: {recipe}" in result.err
     assert any("auto: chose" in sentence for sentence in checkpoint.read(result.path).metadata.start)
     explicit = sets(f"transfer.recipe={recipe}", f"optim.lr={lr}")
@@ -169,10 +170,10 @@ def test_without_the_budget_for_a_race_it_is_full_finetuning_to_the_bit(ptft: Pt
 
 def test_check_tells_the_races_and_does_not_run_them(ptft: Ptft, source: Path, target: Path) -> None:
     Path("t.yaml").write_text(f"data: {{name: folder, root: {target}}}\ntrain: {{steps: 40, batch_size: 8}}\n")
-    found = ptft("check", "t.yaml", "--from", source, "--set", "device=cpu", "--json")
+    found = ptft("check", "t.yaml", "--from", source, "--set", "device=cpu", "--set", BUDGET, "--json")
     assert found.code == 0, found.err
     assert "auto: a run would race first: 10 racers and the probe on 3 folds" in found.err
-    assert found.json["race_steps"] == 3 * (10 * 10 + 3 * 40)
+    assert found.json["race_steps"] == 3 * (10 * 10 + 6 * 40)
     assert "chose" not in found.err
 
 
