@@ -26,7 +26,7 @@ from ptft.race.decide import Course, Train, decide, told_without_racing
 from ptft.report.console import Console
 from ptft.report.summary import describe_task
 from ptft.runtime import derive_seed, pick_device
-from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT, resolve
 from ptft.train.calibration import TORCH_FORMATS, calibrate
 from ptft.train.co_tuning import NAMES as CO_TUNING
 from ptft.train.regime import Regime
@@ -393,14 +393,14 @@ def _assemble(
 
 
 def _decide(
-    config: RunConfig,
+    config: RunConfigT,
     task: Task,
     classifier: Classifier,
     device: torch.device,
     regime: Regime | None,
     console: Console,
     check_stop: Callable[[], None],
-) -> tuple[RunConfig, Stepper]:
+) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, format_ = config.train, task.format
     if train.precision == "fp16" and device.type != "cuda":

@@ -151,16 +151,15 @@ def test_a_soup_averages_its_seeds_and_goes_on_after_a_signal(
     others = [checkpoint.read(Path(f"whole/soup/seed-{seed}/checkpoints/best.pt")) for seed in kept if seed]
     assert len(others) >= 1
     assert all(not torch.equal(found.tensors["head.weight"], other.tensors["head.weight"]) for other in others)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ptft", *map(str, command), "cut"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
+    typed = [sys.executable, "-m", "ptft", *map(str, command), "cut"]
     said = ""
-    for line in process.stderr:
-        said += line
-        if "soup: finetuning with seed 2" in line:
-            process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143, said
+    with subprocess.Popen(typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said += line
+            if "soup: finetuning with seed 2" in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143, said
     assert "goes on with the run in cut." in said
     again = run_process(*command, "cut", cwd=tmp_path)
     assert same(dict(checkpoint.read(again.path).tensors), dict(found.tensors))
