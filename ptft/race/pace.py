@@ -12,8 +12,8 @@ from ptft.models.classifier import Classifier
 from ptft.race.racers import Racer
 from ptft.transfer.recipes import RaceConfig
 
-_FLOP = 6e13
-_LEAST_SHARE, _MOST_TIMES = 0.5, 20
+_FLOP = 3e13
+_LEAST_SHARE, _MOST_TIMES = 0.5, 10
 _FEWEST = 10
 """Steps below which a race says nothing."""
 _LONGER = 4

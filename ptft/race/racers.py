@@ -9,6 +9,9 @@ from ptft.transfer.recipes import LR_FACTORS, RecipeName, lr_grid
 _BOLD = 1.0
 """Times the optimizer's usual learning rate: far from the source its weights bear what random weights want."""
 
+_CALM = 0.1
+"""For LP-FT, whose head is solved already: one learning rate has to do, races cost."""
+
 
 @dataclass(frozen=True)
 class Racer:
@@ -43,7 +46,7 @@ def racers_of(config: FinetuneConfig, *, has_own_head: bool) -> list[Racer]:
     source = LR_FACTORS["source"]
     racers = [
         *_at(optim, "full", (*source, _BOLD)),
-        *_at(optim, "lp-ft", source),
+        *_at(optim, "lp-ft", (_CALM,)),
         *_at(optim, "random", LR_FACTORS["random"]),
         PROBE,
     ]

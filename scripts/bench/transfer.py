@@ -62,13 +62,16 @@ class Cell:
     target: tuple[str, DataConfig]
     labels: int | None
     draws: int
+    steps: int | None
 
     def config(self, recipe: RecipeName, lr: float | None, draw: int) -> FinetuneConfig:
         return FinetuneConfig(
             seed=draw,
             data=self.target[1].model_copy(update={"labels_per_class": self.labels, "leak_check": False}),
             optim=Sgd(lr=lr),
-            train=TrainConfig(memory_format="channels_last", precision="fp32" if recipe == "probe" else PRECISION[0]),
+            train=TrainConfig(
+                steps=self.steps, memory_format="channels_last", precision="fp32" if recipe == "probe" else PRECISION[0]
+            ),
             transfer=TransferConfig(recipe=recipe),
         )
 
@@ -172,6 +175,7 @@ def main() -> None:
     parser.add_argument("--target", nargs="+", required=True, metavar="NAME=DIR")
     parser.add_argument("--labels", nargs="+", default=["5", "20", "100", "all"])
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="of every run; default: as many as suit the number of images")
     parser.add_argument("--train", type=int, help="most training images of each class of a folder")
     parser.add_argument("--test", type=int, help="most test images of each class of a folder")
     parser.add_argument("--recipes", nargs="+", default=list(GRIDS), choices=list(GRIDS))
@@ -190,7 +194,8 @@ def main() -> None:
     for source in sources:
         for target in targets:
             for labels in arguments.labels:
-                cell = Cell(arguments.out, source, target, None if labels == "all" else int(labels), arguments.draws)
+                number = None if labels == "all" else int(labels)
+                cell = Cell(arguments.out, source, target, number, arguments.draws, arguments.steps)
                 rows.append(_row(cell, arguments.recipes, python))
                 print(f"{rows[-1]}", file=sys.stderr, flush=True)
     print(_table(rows, arguments.recipes, RIVAL_TOOLS if python else ()))

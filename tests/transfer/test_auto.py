@@ -15,9 +15,9 @@ from ptft import checkpoint
 
 SHIFTED = {"cyan": (60, 190, 200), "orange": (230, 150, 40), "violet": (180, 140, 220)}
 QUICKLY = ("train.steps=40", "train.batch_size=8", "train.precision=fp32", "train.memory_format=contiguous")
-BUDGET = "transfer.race.budget=9.0"
-"""Enough for ten racers on one fold."""
-ALL_FOLDS = "transfer.race.budget=26.0"
+BUDGET = "transfer.race.budget=7.0"
+"""Enough for eight racers on one fold."""
+ALL_FOLDS = "transfer.race.budget=21.0"
 
 
 def sets(*settings: str) -> list[str]:
@@ -173,8 +173,8 @@ def test_check_tells_the_races_and_does_not_run_them(ptft: Ptft, source: Path, t
     Path("t.yaml").write_text(f"data: {{name: folder, root: {target}}}\ntrain: {{steps: 40, batch_size: 8}}\n")
     found = ptft("check", "t.yaml", "--from", source, "--set", "device=cpu", "--set", ALL_FOLDS, "--json")
     assert found.code == 0, found.err
-    assert "auto: a run would race first: 10 racers and the probe on 3 folds" in found.err
-    assert found.json["race_steps"] == 3 * (10 * 10 + 6 * 40)
+    assert "auto: a run would race first: 8 racers and the probe on 3 folds" in found.err
+    assert found.json["race_steps"] == 3 * (8 * 10 + 5 * 40)
     assert "chose" not in found.err
 
 
