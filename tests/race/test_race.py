@@ -94,6 +94,26 @@ def test_the_races_never_take_more_steps_than_allowed() -> None:
     assert {racer.recipe for racer in pace(racers, 3, 40, 200).racers} == {"full", "probe"}  # type: ignore[union-attr]
 
 
+def recipes(has_own_head: bool = False, **transfer: object) -> set[str]:
+    """Who races under these options."""
+    return {racer.recipe for racer in racers_of(config(transfer=transfer), has_own_head=has_own_head)}
+
+
+def test_options_keep_out_of_the_race_whom_they_mean_nothing_to() -> None:
+    assert recipes() == {"full", "lp-ft", "random", "probe"}
+    assert recipes(race={"random_weights": False}) == {"full", "lp-ft", "probe"}
+    assert recipes(l2_sp=0.01) == recipes(bn="frozen") == recipes(co_tuning=1.0) == {"full", "lp-ft"}
+    assert recipes(layer_decay=0.8) == recipes(dropout=0.1) == {"full", "lp-ft", "random"}
+    assert recipes(interpolate=True) == recipes(soup=2) == {"lp-ft"}
+    assert recipes(interpolate=True, has_own_head=True) == {"full", "lp-ft"}
+
+
+def test_a_learning_rate_given_is_the_only_one() -> None:
+    assert {racer.lr for racer in racers_of(config(optim={"lr": 0.05}), has_own_head=False)} == {0.05, None}
+    adamw = racers_of(config(optim={"name": "adamw"}), has_own_head=False)
+    assert [racer.lr for racer in adamw if racer.recipe == "full"] == [3e-5, 1e-4, 3e-4, 1e-3]
+
+
 def test_the_allowance_is_the_budget_or_what_the_operations_of_a_step_leave() -> None:
     model = SmallCnn(width=4).build(3, 1)
     assert allowance(RaceConfig(budget=1.5), model, FORMAT, 32, 100) == 150
