@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ptft.config.durations import Duration
 from ptft.data.task import Task
 from ptft.models.classifier import Classifier
-from ptft.race.folds import Fold, folds_of
+from ptft.race.folds import ENOUGH, Fold, folds_of
 from ptft.race.nearness import measure_nearness
 from ptft.race.pace import Pace, allowance, pace
 from ptft.race.racers import PROBE, Racer, decided, racers_of
@@ -87,6 +88,8 @@ def decide(course: Course) -> Decision:
         said.append(f"auto: {choice.name} without a race, for which there are too few images or steps.")
         console.say("\n".join(said))
         return Decision(decided(config, choice), tuple(said))
+    config, told = _with_fewer_looks(course)
+    said += told
     said.append(f"auto: {_plan_sentence(found, len(folds), course.num_steps)}")
     console.say("\n".join(said))
     first, last = _run(course, found, folds[: found.num_folds])
@@ -96,6 +99,19 @@ def decide(course: Course) -> Decision:
     why = _choice_sentences(results, choice)
     console.say("\n".join(why))
     return Decision(decided(config, choice), (*said, *why))
+
+
+def _with_fewer_looks(course: Course) -> tuple[FinetuneConfig, list[str]]:
+    """The config with one look at validation, at the end, where it has too few images to choose a checkpoint by.
+
+    The best of twenty looks at ten images is an early one as often as not.
+    """
+    config, held = course.config, course.task.parts.get("validation")
+    if held is None or len(held) >= ENOUGH or config.train.evaluate_every is not None or config.train.patience:
+        return config, []
+    looks = {"evaluate_every": Duration(steps=course.num_steps)}
+    told = f"auto: {len(held):,} validation images cannot tell checkpoints apart: the last one is used."
+    return config.model_copy(update={"train": config.train.model_copy(update=looks)}), [told]
 
 
 def told_without_racing(course: Course) -> int:

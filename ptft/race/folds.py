@@ -10,8 +10,8 @@ from ptft.data.folds import stratified_folds
 from ptft.data.task import Examples, Task
 from ptft.runtime import derive_seed
 
-_ENOUGH = 200
-"""Validation images that tell racers apart."""
+ENOUGH = 200
+"""Validation images that tell racers, or checkpoints of a run, apart."""
 _MOST = 2_000
 """Images to judge by; more cost more than they tell."""
 _NUM_FOLDS = 3
@@ -42,14 +42,14 @@ def folds_of(task: Task, seed: int) -> Sequence[Fold]:
         seed: the run's.
     """
     validation = task.parts.get("validation")
-    if validation is not None and len(validation) >= _ENOUGH:
+    if validation is not None and len(validation) >= ENOUGH:
         rows = torch.arange(0, len(validation), -(-len(validation) // _MOST))
         return [Fold(replace(task, parts={"train": task.train}), validation.chosen(rows))]
     labels = task.train.labels
     folds = torch.from_numpy(stratified_folds(labels.numpy(), _NUM_FOLDS, derive_seed("race folds", seed)))
     counts = torch.bincount(labels)
     folds[counts[labels] < 2] = -1  # a class's only image is always trained on
-    needed = min(_NUM_FOLDS, math.ceil(1.5 * _ENOUGH * _NUM_FOLDS / len(labels)))
+    needed = min(_NUM_FOLDS, math.ceil(1.5 * ENOUGH * _NUM_FOLDS / len(labels)))
     return [_fold(task, folds == fold) for fold in range(needed) if bool((folds == fold).any())]
 
 

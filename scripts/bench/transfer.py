@@ -109,7 +109,12 @@ class Cell:
             for part in ("train", "test")
         )
         folds = min(5, min(task.class_counts("train")))
-        model = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=np.logspace(-4, 2, 7), cv=folds, max_iter=500))
+        model = make_pipeline(
+            StandardScaler(),
+            LogisticRegressionCV(
+                Cs=np.logspace(-4, 2, 7), cv=folds, max_iter=500, l1_ratios=(0.0,), scoring="neg_log_loss"
+            ),
+        )
         model.fit(train, task.train.labels.numpy())
         top1 = float(model.score(test, task.parts["test"].labels.numpy()))
         kept.parent.mkdir(parents=True, exist_ok=True)
