@@ -90,7 +90,7 @@ def decide(course: Course) -> Decision:
         return Decision(decided(config, choice), tuple(said))
     config, told = _with_fewer_looks(course)
     said += told
-    said.append(f"auto: {_plan_sentence(found, len(folds), course.num_steps)}")
+    said.append(f"auto: {_plan_sentence(found, course.num_steps)}")
     console.say("\n".join(said))
     first, last = _run(course, found, folds[: found.num_folds])
     results = first if not last else last | {racer: first[racer] for racer in first if racer == PROBE}
@@ -119,7 +119,7 @@ def told_without_racing(course: Course) -> int:
     racers = racers_of(course.config, has_own_head=course.has_own_head)
     num_folds = len(folds_of(course.task, course.config.seed))
     found = plan_races(course, racers, num_folds)
-    plan = _plan_sentence(found, num_folds, course.num_steps) if found else "too few images or steps for a race."
+    plan = _plan_sentence(found, course.num_steps) if found else "too few images or steps for a race."
     course.console.say(f"auto: a run would race first: {plan}" if found else f"auto: {plan}")
     return found.num_steps if found else 0
 
@@ -197,9 +197,9 @@ def _lap_config(resolved: FinetuneConfig, racer: Racer, num_steps: int) -> Finet
     return config.model_copy(update={"train": config.train.model_copy(update=length), "transfer": transfer})
 
 
-def _plan_sentence(found: Pace, num_folds: int, num_steps: int) -> str:
+def _plan_sentence(found: Pace, num_steps: int) -> str:
     running = [racer for racer in found.racers if racer.lr is not None]
-    where = f"{found.num_folds} folds of the training images" if num_folds > 1 else "images held out"
+    where = f"{found.num_folds} folds of the training images" if found.num_folds > 1 else "images held out"
     second = f", then {found.last:,} for the best two of each recipe" if found.last else ""
     return (
         f"{len(running)} racers{' and the probe' if PROBE in found.racers else ''} on {where}, {found.first:,} steps "
