@@ -12,7 +12,7 @@ from ptft.preparation import Prepared
 from ptft.report.console import Console
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores
 from ptft.transfer.statistics import measure_statistics
 
 
@@ -20,7 +20,7 @@ def cook(
     prepared: Prepared,
     folder: RunFolder,
     finetuned: Callable[[FinetuneConfig, RunFolder], None],
-    score: Callable[[], Scores],
+    score: Callable[[], TaskScores],
     console: Console,
     check_stop: Callable[[], None],
 ) -> None:
@@ -53,22 +53,22 @@ def cook(
         found[seed] = checkpoint.read(part.best)
     taste = _Taste(prepared, score, check_stop)
     kept, scores, alone_scores = choose(found, lambda seeds: taste([found[seed] for seed in seeds]))
-    told = ", ".join(f"seed {seed}: {100 * one.top1:.1f} %" for seed, one in alone_scores.items())
+    told = ", ".join(f"seed {seed}: {one.short()}" for seed, one in alone_scores.items())
     console.say(
-        f"soup: {len(kept)} of {len(found)} went in (seed {', '.join(map(str, kept))}): {100 * scores.top1:.1f} % on "
+        f"soup: {len(kept)} of {len(found)} went in (seed {', '.join(map(str, kept))}): {scores.short()} on "
         f"validation; alone {told}."
     )
     taste([found[seed] for seed in kept])
     *ancestors, last = own.metadata.lineage
-    last = last.model_copy(update={"top1": scores.top1})
+    last = last.model_copy(update=scores.ancestry())
     metadata = own.metadata.model_copy(update={"souped": tuple(kept), "lineage": (*ancestors, last)})
     seen = {name: tensor for name, tensor in own.tensors.items() if name.startswith("seen.")}
     checkpoint.write(folder.best, metadata, prepared.classifier.state_dict() | seen)
 
 
 def choose(
-    seeds: Sequence[int] | Mapping[int, object], score: Callable[[Sequence[int]], Scores]
-) -> tuple[list[int], Scores, dict[int, Scores]]:
+    seeds: Sequence[int] | Mapping[int, object], score: Callable[[Sequence[int]], TaskScores]
+) -> tuple[list[int], TaskScores, dict[int, TaskScores]]:
     """The greedy choice.
 
     Args:
@@ -79,11 +79,11 @@ def choose(
         The seeds that went in, the best first; the score of their mean; and that of each seed alone.
     """
     alone = {seed: score([seed]) for seed in seeds}
-    ranked = sorted(alone, key=lambda seed: (-alone[seed].top1, alone[seed].loss))
+    ranked = sorted(alone, key=lambda seed: (-alone[seed].merit, alone[seed].loss))
     kept, best = ranked[:1], alone[ranked[0]]
     for seed in ranked[1:]:
         mixed = score([*kept, seed])
-        if mixed.top1 >= best.top1:
+        if mixed.merit >= best.merit:
             kept, best = [*kept, seed], mixed
     return kept, best, alone
 
@@ -97,12 +97,12 @@ class _Taste:
         check_stop: raises when a signal asked to stop.
     """
 
-    def __init__(self, prepared: Prepared, score: Callable[[], Scores], check_stop: Callable[[], None]) -> None:
+    def __init__(self, prepared: Prepared, score: Callable[[], TaskScores], check_stop: Callable[[], None]) -> None:
         self._prepared = prepared
         self._score = score
         self._check_stop = check_stop
 
-    def __call__(self, ingredients: Sequence[Checkpoint]) -> Scores:
+    def __call__(self, ingredients: Sequence[Checkpoint]) -> TaskScores:
         prepared, config = self._prepared, self._prepared.config
         with torch.no_grad():
             mean = mean_of([ingredient.weights() for ingredient in ingredients])

@@ -16,6 +16,7 @@ from ptft.race.racers import PROBE, Racer, decided, racers_of
 from ptft.race.results import Result, best_of_each, winner_of
 from ptft.report.console import Console
 from ptft.settings import FinetuneConfig
+from ptft.tasks import SingleLabel
 from ptft.train.evaluate import Predictions, predictions_of
 
 Train = Callable[[FinetuneConfig, Task, Classifier], Classifier]
@@ -76,6 +77,10 @@ def decide(course: Course) -> Decision:
         StoppedError: a signal arrived; whoever starts again races again and decides the same.
     """
     config, console = course.config, course.console
+    if not isinstance(config.task, SingleLabel):
+        said_so = f"auto: full, without a race: they are judged by one class an image, not by {config.task.name}."
+        console.say(said_so)
+        return Decision(decided(config, Racer("full", config.optim.lr)), (said_so,))
     racers = racers_of(config, has_own_head=course.has_own_head)
     near = measure_nearness(course.task, course.source, course.untrained, course.device, course.check_stop)
     if near.is_hopeless_for_random:
@@ -117,9 +122,10 @@ def _with_fewer_looks(course: Course) -> tuple[FinetuneConfig, list[str]]:
 def told_without_racing(course: Course) -> int:
     """Says what `decide` would do, as far as that is known beforehand; the most steps it would take."""
     racers = racers_of(course.config, has_own_head=course.has_own_head)
-    num_folds = len(folds_of(course.task, course.config.seed))
+    is_single = isinstance(course.config.task, SingleLabel)
+    num_folds = len(folds_of(course.task, course.config.seed)) if is_single else 0
     found = plan_races(course, racers, num_folds)
-    plan = _plan_sentence(found, course.num_steps) if found else "too few images or steps for a race."
+    plan = _plan_sentence(found, course.num_steps) if found else "full, without a race."
     course.console.say(f"auto: a run would race first: {plan}" if found else f"auto: {plan}")
     return found.num_steps if found else 0
 
