@@ -101,6 +101,8 @@ class Metadata(Config):
     """What the source was recognised as, what was assumed of it, and the proof of its features; a sentence each."""
     interpolated: float | None = None
     """Where the weights lie between finetuning's start, 0, and end, 1; null for weights as trained."""
+    souped: tuple[int, ...] = ()
+    """The seeds whose weights are averaged here; empty for weights of one run."""
     progress: dict[str, Any] = Field(default_factory=dict)
     """What the loop needs to go on: best score, running means, elapsed time."""
     environment: dict[str, Any] = Field(default_factory=dict)

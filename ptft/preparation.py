@@ -1,15 +1,18 @@
 """From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
 
+import copy
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ptft.beginning import begin, regime_of, solver_of, start_of, without_choices
+from ptft.beginning import begin, co_tuning_of, has_own_head, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
 from ptft.data.records import PARTS, Part
@@ -18,11 +21,14 @@ from ptft.drift import compare_data
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.models.classifier import Classifier
+from ptft.models.stochastic import set_drop_path, set_dropout
+from ptft.race.decide import Course, Train, decide, told_without_racing
 from ptft.report.console import Console
 from ptft.report.summary import describe_task
 from ptft.runtime import derive_seed, pick_device
-from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT, resolve
 from ptft.train.calibration import TORCH_FORMATS, calibrate
+from ptft.train.co_tuning import NAMES as CO_TUNING
 from ptft.train.regime import Regime
 from ptft.train.solve import HeadSolver
 from ptft.train.state import Average, State
@@ -31,10 +37,14 @@ from ptft.transfer.head import rescaled_head
 from ptft.transfer.load import transfer
 from ptft.transfer.origin import Origin
 from ptft.transfer.proof import prove
+from ptft.transfer.recipes import TransferConfig
+from ptft.transfer.report import TensorReport
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.sources import read_source
 from ptft.transfer.sources.preprocessing import adapted_format
 from ptft.transfer.statistics import measure_statistics
+
+_Size = TypeVar("_Size", int, float)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Prepared:
         transfer: what became of each tensor; empty for pretraining.
         start: what the source was recognised as, and the proof of its features; empty for pretraining.
         seen: fingerprints of the images that the runs behind the weights trained on, see `ptft.transfer.seen`.
+        race_steps: most steps of the races that recipe auto would run first, where they were not run.
     """
 
     command: Literal["pretrain", "finetune"]
@@ -70,6 +81,7 @@ class Prepared:
     transfer: tuple[dict[str, str], ...] = ()
     start: tuple[str, ...] = ()
     seen: Mapping[str, Tensor] = field(default_factory=dict)
+    race_steps: int = 0
 
     @property
     def num_steps(self) -> int:
@@ -113,8 +125,9 @@ def prepare_finetune(
     saved: Checkpoint | None = None,
     check_stop: Callable[[], None] = lambda: None,
     read: Sequence[Part] = PARTS,
+    races: bool = True,
 ) -> Prepared:
-    """The target task and a classifier with the source's weights.
+    """The target task and a classifier with the source's weights, or those that recipe auto prefers.
 
     Args:
         config: as loaded; model and image format left open are the source's.
@@ -123,6 +136,7 @@ def prepare_finetune(
         saved: a state of this run to go on from.
         check_stop: raises when a signal asked to stop.
         read: the parts of the data to decode and have.
+        races: whether recipe auto may decide; else it is full, and the steps it would take are told.
 
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
@@ -134,13 +148,31 @@ def prepare_finetune(
     known = _known_format(model, weights)
     task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop, read)
     classifier = _random_classifier(model, task, config.seed)
-    if saved:
-        tensors, start = saved.metadata.transfer, saved.metadata.start
-    else:
+    _set_randomness(classifier, model, config.transfer)
+    untrained, lineage, seen, race_steps = copy.deepcopy(classifier), weights.lineage, weights.seen, 0
+    tensors, start = (saved.metadata.transfer, saved.metadata.start) if saved else ((), ())
+    said: tuple[str, ...] = ()
+    if not saved and config.transfer.recipe != "random":
         tensors, start = _transfer(classifier, model, weights, task, config, console)
+    device = pick_device(config.device)
+    co_tuning = (
+        {name: tensor.to(device) for name, tensor in saved.part("start").items() if name in CO_TUNING}
+        if saved
+        else co_tuning_of(config, classifier, weights.tensors, task, device, check_stop)
+    )
     taken = config.transfer.model_copy(update={"from_": str(source)})
     config = config.model_copy(update={"model": model, "transfer": taken})
-    return _assemble(
+    if not saved and config.transfer.recipe == "auto":
+        train = partial(_train_briefly, model, co_tuning, check_stop)
+        course = _course(config, task, classifier, untrained, tensors, train, console, check_stop)
+        if races:
+            config, said = _decided(course)
+        else:
+            race_steps = told_without_racing(course)
+    if not saved and config.transfer.recipe == "random":
+        classifier, lineage, seen = untrained, (), {}
+        tensors, start = _set_aside(classifier), (f"random weights: nothing of {source} but its architecture.",)
+    prepared = _assemble(
         "finetune",
         config,
         model,
@@ -149,11 +181,77 @@ def prepare_finetune(
         console,
         check_stop,
         saved,
-        weights.lineage,
+        lineage,
         tensors,
-        start,
-        weights.seen,
+        (*start, *said),
+        seen,
+        co_tuning,
     )
+    return replace(prepared, race_steps=race_steps)
+
+
+def _course(
+    config: FinetuneConfig,
+    task: Task,
+    classifier: Classifier,
+    untrained: Classifier,
+    tensors: Sequence[Mapping[str, str]],
+    train: Train,
+    console: Console,
+    check_stop: Callable[[], None],
+) -> Course:
+    """The races of recipe auto, with precision and memory format decided for them and the run."""
+    device = pick_device(config.device)
+    resolved = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
+    resolved, _ = _decide(resolved, task, classifier.to(device), device, None, console, check_stop)
+    return Course(
+        config,
+        resolved,
+        task,
+        classifier,
+        untrained.to(device),
+        has_own_head(tensors),
+        device,
+        train,
+        console,
+        check_stop,
+    )
+
+
+def _decided(course: Course) -> tuple[FinetuneConfig, tuple[str, ...]]:
+    """What recipe auto chose and why. What was measured for steps does not count where there are none."""
+    decision = decide(course)
+    config, train = decision.config, course.resolved.train
+    if not config.transfer.build().trains_network:
+        return config, decision.said
+    choice = {"precision": train.precision, "memory_format": train.memory_format}
+    return config.model_copy(update={"train": config.train.model_copy(update=choice)}), decision.said
+
+
+def _train_briefly(
+    model: Model,
+    co_tuning: Mapping[str, Tensor],
+    check_stop: Callable[[], None],
+    config: FinetuneConfig,
+    task: Task,
+    classifier: Classifier,
+) -> Classifier:
+    """Trains as a run of this config would, in place, without a word, a look at validation or a checkpoint."""
+    prepared = _assemble(
+        "finetune", config, model, task, classifier, Console(io.StringIO()), check_stop, None, co_tuning=co_tuning
+    )
+    num_steps, state, peak = prepared.num_steps, prepared.state, _known(prepared.config.optim.lr)
+    schedule = config.schedule.build(num_steps, len(task.train), prepared.batch_size)
+    for step in range(num_steps):
+        check_stop()
+        prepared.stepper.step(state, prepared.batches.at(step), peak * schedule.factor(step))
+        state.progress.step += 1
+    return state.weights_to_use()
+
+
+def _set_aside(classifier: Classifier) -> tuple[dict[str, str], ...]:
+    """A report for recipe random: nothing is the source's."""
+    return tuple(asdict(TensorReport(name, "fresh", "recipe random")) for name in classifier.state_dict())
 
 
 def _known_format(model: Model, weights: SourceWeights) -> Format | None:
@@ -229,6 +327,17 @@ def _random_classifier(model: Model, task: Task, seed: int) -> Classifier:
     return model.build(len(task.classes), task.format.in_channels)
 
 
+def _set_randomness(classifier: Classifier, model: Model, transfer: TransferConfig) -> None:
+    """Dropout and stochastic depth as the transfer asks for them."""
+    if transfer.dropout is not None:
+        set_dropout(classifier, transfer.dropout)
+    if transfer.drop_path is not None and not set_drop_path(classifier, transfer.drop_path):
+        raise UsageError(
+            f"transfer.drop_path: {model.name} has no stochastic depth. Leave it out; small-resnet, ConvNeXt and "
+            "EfficientNet have it."
+        )
+
+
 def _assemble(
     command: Literal["pretrain", "finetune"],
     config: RunConfig,
@@ -242,6 +351,7 @@ def _assemble(
     tensors: tuple[dict[str, str], ...] = (),
     start: tuple[str, ...] = (),
     seen: Mapping[str, Tensor] | None = None,
+    co_tuning: Mapping[str, Tensor] | None = None,
 ) -> Prepared:
     if config.train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
@@ -261,7 +371,7 @@ def _assemble(
         optimizer=config.optim.build(classifier, regime.groups(classifier) if regime else ()),
         average=Average(classifier, config.train.ema) if config.train.ema and not is_solved_alone else None,
         scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
-        start=start_of(config, classifier),
+        start=start_of(config, classifier, co_tuning or {}),
     )
     steps = solver if is_solved_alone else stepper
     batches = _batches(config, task, device)
@@ -283,14 +393,14 @@ def _assemble(
 
 
 def _decide(
-    config: RunConfig,
+    config: RunConfigT,
     task: Task,
     classifier: Classifier,
     device: torch.device,
     regime: Regime | None,
     console: Console,
     check_stop: Callable[[], None],
-) -> tuple[RunConfig, Stepper]:
+) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, format_ = config.train, task.format
     if train.precision == "fp16" and device.type != "cuda":
@@ -318,6 +428,7 @@ def _decide(
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,
         regime=regime,
+        co_tuning=config.transfer.co_tuning if isinstance(config, FinetuneConfig) else None,
         say=console.say,
     )
     return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
@@ -329,7 +440,7 @@ def _batches(config: RunConfig, task: Task, device: torch.device) -> Batches:
     return Batches(task.train, task.format, order, config.augment.build(task.format.image_size), device)
 
 
-def _known(size: int | None) -> int:
+def _known(size: _Size | None) -> _Size:
     """A size that `resolve` has written out."""
     if size is None:
         raise ValueError("the config is not resolved")

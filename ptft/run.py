@@ -1,8 +1,11 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import torch
 import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
@@ -28,8 +31,9 @@ from ptft.report.summary import Summary, write_summary
 from ptft.report.task_report import report_of
 from ptft.run_folder import RunFolder
 from ptft.runtime import Precision, environment
-from ptft.session import Session
+from ptft.session import Session, run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig
+from ptft.soup import cook
 from ptft.storage import write_text_durably
 from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
@@ -104,6 +108,14 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             check_stop=session.stop.check,
         )
     interpolate(prepared, folder, lambda model: score(model, "validation"), console)
+    cook(
+        prepared,
+        folder,
+        partial(_run_ingredient, session),
+        lambda: score(prepared.classifier, "validation"),
+        console,
+        session.stop.check,
+    )
     final = checkpoint.read(folder.best if folder.best.exists() else folder.last)
     leak = _check_leaks(prepared, session, final)
     predictions = _predict(prepared, session, final)
@@ -113,6 +125,29 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         _write_page(prepared, session, final, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
+
+
+def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder) -> None:
+    """Finetunes with another seed, in a folder of its own; test images stay unseen."""
+    source = config.transfer.from_
+    if source is None:
+        raise ValueError("the config is not resolved")
+
+    def work(own: FinetuneConfig, inner: Session) -> Summary:
+        inner.stop.folder = session.folder.path  # it is the run itself that a signal stops and --resume goes on with
+        return finetune(own, source, inner, read=("train", "validation"), draw=False)
+
+    with Path(os.devnull).open("w") as nowhere:
+        run_in_folder(
+            folder,
+            config,
+            work,
+            source=source,
+            resume=True,
+            console=Console(nowhere),
+            command=session.command,
+            stop=session.stop,
+        )
 
 
 def _scorer(
@@ -144,7 +179,7 @@ def _plan(prepared: Prepared) -> Plan:
         evaluate_every=period(config.train.evaluate_every),
         save_every=period(config.checkpoint.every),
         log_every=max(1, num_steps // 200),
-        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr,
+        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr or config.optim.usual_lr,
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
         on_nonfinite=config.train.on_nonfinite,

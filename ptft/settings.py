@@ -146,8 +146,13 @@ class PretrainConfig(RunConfig):
 class FinetuneConfig(RunConfig):
     """Config of `ptft finetune`: a target task, from the weights of a checkpoint."""
 
-    optim: Optim = Sgd(lr=0.02)
     transfer: TransferConfig = TransferConfig()
+
+    @model_validator(mode="after")
+    def _same_labels(self) -> Self:
+        if self.transfer.soup is not None and self.data.labels_per_class is not None:
+            raise ValueError("transfer.soup: with data.labels_per_class every seed draws other labels. Leave one out.")
+        return self
 
 
 class CompareConfig(FinetuneConfig):
@@ -162,6 +167,8 @@ class CompareConfig(FinetuneConfig):
                 raise ValueError(f"train.{key}: in a comparison every run gets the same steps. Leave it out.")
         if not isinstance(self.task, SingleLabel):
             raise ValueError(f"task.name: a comparison needs single-label, one class an image, not {self.task.name}.")
+        if self.transfer.soup is not None:
+            raise ValueError("transfer.soup: in a comparison every run gets the same steps. Leave it out.")
         if self.data.labels_per_class is not None:
             raise ValueError("data.labels_per_class: a comparison draws labels itself. Set compare.labels_per_class.")
         return self
@@ -188,8 +195,11 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
     every = config.checkpoint.every or Duration(
         steps=max(Duration(epochs=1.0).to_steps(num_examples, batch_size), -(-train.num_steps(num_examples) // 20))
     )
+    optim = config.optim
+    usual_lr = optim.finetune_lr if isinstance(config, FinetuneConfig) else optim.usual_lr
     return config.model_copy(
         update={
+            "optim": optim if optim.lr else optim.model_copy(update={"lr": usual_lr}),
             "data": config.data.model_copy(update={"image_size": image_size}),
             "train": train.model_copy(update={"evaluate_every": train.evaluate_every or every}),
             "checkpoint": config.checkpoint.model_copy(update={"every": every}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptft.data.images import Images, Loaded, load_images
+from ptft.data.images import ChosenImages, Images, Loaded, load_images
 from ptft.data.labelling import ONE_CLASS, Labelling, Scale
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources.base import DataConfig
@@ -34,6 +34,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def chosen(self, rows: Tensor) -> "Examples":
+        """Those at `rows`, int64 (n,), in that order."""
+        names = [self.names[row] for row in rows.tolist()]
+        return Examples(ChosenImages(self.images, rows), self.labels[rows], names)
 
 
 @dataclass(frozen=True)

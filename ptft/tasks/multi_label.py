@@ -12,7 +12,17 @@ from ptft.data.sources import Csv, DataConfig
 from ptft.data.sources.listing import printable
 from ptft.data.sources.row_labels import SeparatedLabels, ZeroOneColumns
 from ptft.objectives import Objective
-from ptft.tasks.base import NEEDS_TABLE, NO_COUNT, NO_HEAD_SOLVER, UNIFORM, Answers, Limit, TaskConfig, open_rows
+from ptft.tasks.base import (
+    NEEDS_TABLE,
+    NO_COUNT,
+    NO_HEAD_SOLVER,
+    NO_RELATION,
+    UNIFORM,
+    Answers,
+    Limit,
+    TaskConfig,
+    open_rows,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +50,7 @@ class MultiLabel(TaskConfig):
         "data.validation_per_class": NO_COUNT,
         "train.sampling": UNIFORM,
         "transfer.recipe": NO_HEAD_SOLVER,
+        "transfer.co_tuning": NO_RELATION,
     }
 
     @field_validator("columns")

@@ -12,7 +12,17 @@ from ptft.data.sources import DataConfig
 from ptft.data.sources.listing import printable
 from ptft.data.sources.row_labels import NumberColumns
 from ptft.objectives import Objective
-from ptft.tasks.base import NEEDS_TABLE, NO_COUNT, NO_HEAD_SOLVER, UNIFORM, Answers, Limit, TaskConfig, open_rows
+from ptft.tasks.base import (
+    NEEDS_TABLE,
+    NO_COUNT,
+    NO_HEAD_SOLVER,
+    NO_RELATION,
+    UNIFORM,
+    Answers,
+    Limit,
+    TaskConfig,
+    open_rows,
+)
 from ptft.tasks.multi_label import different
 
 if TYPE_CHECKING:
@@ -41,6 +51,7 @@ class Regression(TaskConfig):
         "data.validation_per_class": NO_COUNT,
         "train.sampling": UNIFORM,
         "transfer.recipe": NO_HEAD_SOLVER,
+        "transfer.co_tuning": NO_RELATION,
         "objective.label_smoothing": Limit((0.0,), _NO_CLASSES),
         "objective.class_weights": Limit(("none",), _NO_CLASSES),
         "objective.mixup": Limit((0.0,), "blends the labels of classes. Leave it out of a regression."),

@@ -13,6 +13,7 @@ from ptft.errors import OutOfMemoryError
 from ptft.models.classifier import Classifier
 from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
+from ptft.train.co_tuning import co_tuning_loss
 from ptft.train.regime import Regime
 from ptft.train.state import State
 
@@ -30,6 +31,7 @@ class Stepper:
         accumulate: least number of micro-batches the global batch is cut into.
         clip_norm: the gradient's L2 norm is scaled down to at most this; None leaves it.
         regime: which parts are trained, and how fast; None trains everything at one learning rate.
+        co_tuning: λ of Co-Tuning, whose tensors are in the state's `start`; None is off.
         say: told when memory ran out and micro-batches became smaller.
     """
 
@@ -41,6 +43,7 @@ class Stepper:
     accumulate: int = 1
     clip_norm: float | None = None
     regime: Regime | None = None
+    co_tuning: float | None = None
     say: Callable[[str], None] = lambda _: None
 
     def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
@@ -106,12 +109,23 @@ class Stepper:
         total = torch.zeros((), device=self.device)
         number = max(self.accumulate, state.progress.accumulate)
         for part, target in zip(images.tensor_split(number), targets.tensor_split(number), strict=True):
-            with autocast(self.device, self.precision):
-                logits = state.model(part.contiguous(memory_format=self.memory_format))
-            loss = self.objective.loss(logits.float(), target) * (len(part) / len(images))
+            part = part.contiguous(memory_format=self.memory_format)
+            loss = self._loss(state, part, target) * (len(part) / len(images))
             state.scaler.scale(loss).backward()
             total += loss.detach()
         return total
+
+    def _loss(self, state: State, images: Tensor, targets: Tensor) -> Tensor:
+        """Mean over a micro-batch."""
+        if self.co_tuning is None:
+            with autocast(self.device, self.precision):
+                logits = state.model(images)
+            return self.objective.loss(logits.float(), targets)
+        with autocast(self.device, self.precision):
+            features = state.model.features(images)
+            logits = state.model.classify(features)
+        loss = self.objective.loss(logits.float(), targets)
+        return loss + self.co_tuning * co_tuning_loss(features.float(), targets, state.start)
 
     def _cut_finer(self, state: State, batch_size: int, reason: str) -> None:
         """Twice as many micro-batches, as far as that goes."""
