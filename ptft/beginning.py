@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -10,9 +11,11 @@ from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
 from ptft.settings import FinetuneConfig, RunConfig, RunConfigT
+from ptft.train.co_tuning import prepare_co_tuning
 from ptft.train.regime import Regime
 from ptft.train.solve import HeadSolver
 from ptft.train.step import Stepper
+from ptft.transfer.names import unwrap
 from ptft.transfer.statistics import measure_statistics
 
 
@@ -35,21 +38,29 @@ def regime_of(
     regime = Regime.of(config.transfer, classifier, config.train.num_steps(len(task.train)))
     if config.transfer.bn != "train" and not _norms(classifier):
         raise UsageError(f"transfer.bn: {config.transfer.bn}, but the model has no batch norm. Leave it out.")
-    if config.transfer.interpolate:
-        _check_interpolation(task, regime, tensors)
+    for key in config.transfer.given(("interpolate", "soup")):
+        _check_averaging(key, task, regime, tensors)
     regime.set(classifier, regime.num_steps)
     return regime
 
 
-def _check_interpolation(task: Task, regime: Regime, tensors: Sequence[Mapping[str, str]]) -> None:
+def _check_averaging(key: str, task: Task, regime: Regime, tensors: Sequence[Mapping[str, str]]) -> None:
     if "validation" not in task.parts:
-        raise UsageError("transfer.interpolate: there are no validation images to choose by. Set data.validation.")
-    is_own_head = any(tensor["name"] == "head.weight" and tensor["outcome"] == "loaded" for tensor in tensors)
-    if not regime.recipe.solves_head and not is_own_head:
+        raise UsageError(f"transfer.{key}: there are no validation images to choose by. Set data.validation.")
+    if not regime.recipe.solves_head and not has_own_head(tensors):
+        mean_nothing = {
+            "interpolate": "weights between start and end mean nothing",
+            "soup": "runs of other seeds begin with another one, and their mean is nobody's",
+        }
         raise UsageError(
-            "transfer.interpolate: training begins with a new head, random in part or whole, so weights between start "
-            "and end mean nothing. Take recipe: lp-ft, or the source's own classes."
+            f"transfer.{key}: training begins with a new head, random in part or whole, so {mean_nothing[key]}. "
+            "Take recipe: lp-ft, or the source's own classes."
         )
+
+
+def has_own_head(tensors: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the source's head is one for the very classes of the target; arguments as `regime_of`."""
+    return any(tensor["name"] == "head.weight" and tensor["outcome"] == "loaded" for tensor in tensors)
 
 
 def solver_of(
@@ -110,16 +121,50 @@ def begin(config: RunConfig, classifier: Classifier, solver: HeadSolver, console
         solver.solve(classifier)
 
 
-def start_of(config: RunConfig, classifier: Classifier) -> dict[str, Tensor]:
-    """Copies of the weights that training begins with, as far as they are needed later."""
+def start_of(config: RunConfig, classifier: Classifier, co_tuning: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the weights that training begins with, as far as they are needed later, and Co-Tuning's tensors."""
     if not isinstance(config, FinetuneConfig):
         return {}
+    kept: dict[str, Tensor] = {name: tensor.clone() for name, tensor in co_tuning.items()}
     if config.transfer.interpolate:
-        return {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+        return kept | {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     if config.transfer.l2_sp:
         named = classifier.named_parameters()
-        return {name: tensor.detach().clone() for name, tensor in named if name.startswith("backbone.")}
-    return {}
+        return kept | {name: tensor.detach().clone() for name, tensor in named if name.startswith("backbone.")}
+    return kept
+
+
+def co_tuning_of(
+    config: FinetuneConfig,
+    classifier: Classifier,
+    tensors: Mapping[str, Tensor],
+    task: Task,
+    device: torch.device,
+    check_stop: Callable[[], None],
+) -> dict[str, Tensor]:
+    """The tensors that Co-Tuning needs; empty where it is off.
+
+    Args:
+        config: of the run.
+        classifier: with the source's backbone, as it came.
+        tensors: of the source.
+        task: the data.
+        device: to compute on.
+        check_stop: raises when a signal asked to stop.
+
+    Raises:
+        UsageError: the source has no head for its features.
+    """
+    if not config.transfer.co_tuning:
+        return {}
+    found, _ = unwrap(tensors)
+    weight, bias = found.get("head.weight"), found.get("head.bias")
+    if weight is None or bias is None or weight.flatten(1).shape[1] != classifier.feature_dim:
+        raise UsageError(
+            "transfer.co_tuning: the source has no head that names its own classes from these features. Leave it out, "
+            "or start from a checkpoint with its head."
+        )
+    return prepare_co_tuning(classifier.to(device), weight, bias, task, device, check_stop)
 
 
 def _norms(classifier: Classifier) -> list[nn.Module]:

@@ -39,7 +39,7 @@ def check_pretrain(config: PretrainConfig, console: Console) -> tuple[dict[str, 
 
 def check_finetune(config: FinetuneConfig, source: Origin, console: Console) -> tuple[dict[str, Any], str]:
     """Tries out a finetuning from `source`, see `read_source`; else as `check_pretrain`."""
-    return _check(config, lambda: prepare_finetune(_tolerant(config), source, console), console)
+    return _check(config, lambda: prepare_finetune(_tolerant(config), source, console, races=False), console)
 
 
 def _tolerant(config: RunConfigT) -> RunConfigT:
@@ -58,28 +58,33 @@ def _judge_bad(task: Task, config: RunConfig) -> None:
 
 
 def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console) -> tuple[dict[str, Any], str]:
-    _tell_files(config.data.open().records, console)
+    _tell_files(config.task.open(config.data).records, console)
     with memory_errors():
         prepared = prepare()
         _tell_counts(prepared.task, console)
         _judge_bad(prepared.task, config)
         seconds = _time_steps(prepared)
     task, num_steps, peak = prepared.task, prepared.num_steps, peak_memory_bytes(prepared.device)
+    all_seconds = seconds * (num_steps + prepared.race_steps)
     num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
     found = {
         "model": prepared.model.name,
         "num_parameters": num_parameters,
         "num_steps": num_steps,
+        "race_steps": prepared.race_steps,
         "seconds_per_step": seconds,
-        "estimated_seconds": seconds * num_steps,
+        "estimated_seconds": all_seconds,
         "peak_bytes": peak,
+        "task": prepared.config.task.name,
         "counts": {part: task.class_counts(part) for part in PARTS if part in task.parts},
         "classes": list(task.classes),
         "bad_images": list(task.bad_images),
     }
+    races = f" after races of {prepared.race_steps:,}" if prepared.race_steps else ""
     sentence = (
-        f"ok: {prepared.model.name}, {num_parameters:,} parameters; {num_steps:,} steps of {1000 * seconds:.0f} ms, "
-        f"about {duration(seconds * num_steps)} and the evaluations; peak memory {peak / 1e9:.1f} GB."
+        f"ok: {prepared.model.name}, {num_parameters:,} parameters; "
+        f"{num_steps:,} steps of {1000 * seconds:.0f} ms{races}, about "
+        f"{duration(all_seconds)} and the evaluations; peak memory {peak / 1e9:.1f} GB."
     )
     return found, sentence
 
@@ -108,9 +113,9 @@ def _kind(path: Path) -> str:
 
 def _tell_counts(task: Task, console: Console) -> None:
     parts = [part for part in PARTS if part in task.parts]
-    columns = [task.class_counts(part) for part in parts]
-    rows = [[name, *(f"{column[row]:,}" for column in columns)] for row, name in enumerate(task.classes)]
-    console.table(["class", *parts], rows)
+    columns = [task.labelling.told(task.parts[part].labels, len(task.classes)) for part in parts]
+    rows = [[name, *(column[row] for column in columns)] for row, name in enumerate(task.classes)]
+    console.table([task.labelling.nouns[0], *parts], rows)
 
 
 def _time_steps(prepared: Prepared) -> float:

@@ -66,8 +66,12 @@ class Ancestor(Config):
     data: DataSeen
     model: str
     steps: int
+    task: str = "single-label"
+    """Which kind, see `ptft.tasks`."""
     top1: float | None = None
-    """On validation, where there was one; in [0, 1]."""
+    """On validation, where there was one; in [0, 1]. Of a single-label task."""
+    score: str = ""
+    """The same of another task, in words."""
     num_validation: int = 0
     """Validation images behind it."""
 
@@ -81,12 +85,15 @@ class Metadata(Config):
     config: dict[str, Any]
     """The resolved config."""
     classes: Names = Field(min_length=1)
-    """In the order of the head's rows."""
+    """In the order of the head's rows; of a regression its targets' names."""
     image_size: int = Field(ge=1, le=MAX_IMAGE_SIZE)
     in_channels: int = Field(ge=1, le=64)
     mean: tuple[float, ...]
     """Per channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
+    target_mean: tuple[float, ...] = ()
+    """Per target of a regression: what the head predicts is in standard deviations from this mean."""
+    target_std: tuple[float, ...] = ()
     lineage: tuple[Ancestor, ...] = Field(min_length=1)
     """Oldest first; the last one is the run that wrote this checkpoint."""
     transfer: tuple[dict[str, str], ...] = ()
@@ -95,6 +102,8 @@ class Metadata(Config):
     """What the source was recognised as, what was assumed of it, and the proof of its features; a sentence each."""
     interpolated: float | None = None
     """Where the weights lie between finetuning's start, 0, and end, 1; null for weights as trained."""
+    souped: tuple[int, ...] = ()
+    """The seeds whose weights are averaged here; empty for weights of one run."""
     progress: dict[str, Any] = Field(default_factory=dict)
     """What the loop needs to go on: best score, running means, elapsed time."""
     environment: dict[str, Any] = Field(default_factory=dict)
@@ -103,6 +112,8 @@ class Metadata(Config):
     def _one_of_each_channel(self) -> Self:
         if not len(self.mean) == len(self.std) == self.in_channels:
             raise ValueError("mean and std need a number for each channel")
+        if self.target_mean and not len(self.target_mean) == len(self.target_std) == len(self.classes):
+            raise ValueError("target_mean and target_std need a number for each target")
         return self
 
 

@@ -210,6 +210,8 @@ def score(
 
     is_config = data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
     target = _load(FinetuneConfig, data if is_config else None, [], None if is_config else data)
+    if target.task.name != "single-label":
+        raise UsageError(f"{data}: score needs a single-label task, one class an image, not {target.task.name}.")
     from ptft.proof.ranking_page import page_of_score
     from ptft.proof.score import score
     from ptft.report.page import check_replaceable, write_page
@@ -341,7 +343,7 @@ def check(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="models|datasets|objectives|augmentations|optimizers|schedules|recipes")
+        str, typer.Argument(metavar="models|datasets|tasks|objectives|augmentations|optimizers|schedules|recipes")
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """How the steps of a run are computed: what its config leaves open is decided, and what does not fit refused."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,12 +13,14 @@ from ptft.distributed.ranks import Ranks
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
-from ptft.settings import RunConfig, TrainConfig
+from ptft.settings import FinetuneConfig, RunConfigT, TrainConfig
 from ptft.train.calibration import TORCH_FORMATS, Choice, calibrate
 from ptft.train.elastic import Elastic
 from ptft.train.exchange import Exchange, Local, Overlapped
 from ptft.train.regime import Regime
 from ptft.train.step import Stepper
+
+_Size = TypeVar("_Size", int, float)
 
 
 def synced(classifier: Classifier, device: torch.device) -> Classifier:
@@ -31,8 +34,8 @@ def synced(classifier: Classifier, device: torch.device) -> Classifier:
     return synced
 
 
-def decide(
-    config: RunConfig,
+def decide_steps(
+    config: RunConfigT,
     task: Task,
     classifier: Classifier,
     device: torch.device,
@@ -40,15 +43,21 @@ def decide(
     console: Console,
     check_stop: Callable[[], None],
     agreement: Agreement,
-) -> tuple[RunConfig, Stepper]:
+) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, ranks = config.train, agreement.ranks
     if train.precision == "fp16" and device.type != "cuda":
         raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
+    if isinstance(config, FinetuneConfig) and not ranks.is_alone:
+        for key in ("co_tuning", "soup"):
+            if getattr(config.transfer, key) is not None:
+                raise UsageError(f"transfer.{key} is the work of one process. Leave it out, or start without torchrun.")
     micro = _micro_batch(train, classifier, ranks)
     choice = _choose(train, task, classifier, micro, device, console, check_stop, ranks)
     stepper = Stepper(
-        objective=config.objective.build(task.class_counts("train"), config.seed),
+        objective=config.task.objective(
+            config.objective, task.class_counts("train"), len(task.train), task.scale, config.seed
+        ),
         device=device,
         precision=choice.precision,
         memory_format=TORCH_FORMATS[choice.memory_format],
@@ -56,6 +65,7 @@ def decide(
         accumulate=train.accumulate,
         clip_norm=train.clip_norm,
         regime=regime,
+        co_tuning=config.transfer.co_tuning if isinstance(config, FinetuneConfig) else None,
         ranks=ranks,
         exchange=_exchange(train, agreement),
         cuts=train.deterministic == "fixed" and (ranks.is_alone or not train.sync_bn),
@@ -131,7 +141,7 @@ def _exchange(train: TrainConfig, agreement: Agreement) -> Exchange:
     return Overlapped(agreement, compress=train.compress_gradients == "bf16")
 
 
-def known(size: int | None) -> int:
+def known(size: _Size | None) -> _Size:
     """A size that `resolve` has written out."""
     if size is None:
         raise ValueError("the config is not resolved")

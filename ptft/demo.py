@@ -17,6 +17,7 @@ from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.stop import Stop
 from ptft.train.optim import Sgd
+from ptft.transfer.recipes import TransferConfig
 
 SOURCE_CLASSES = ("T-shirt/top", "Trouser", "Dress", "Coat", "Sandal", "Sneaker", "Bag")
 TARGET_CLASSES = ("Pullover", "Shirt", "Ankle boot")
@@ -118,7 +119,7 @@ def _random(out: Path, seed: int, stop: Stop) -> dict[str, Any]:
 
 
 def _finetune(out: Path, seed: int, source: Path, stop: Stop) -> dict[str, Any]:
-    config = FinetuneConfig(**target_config(seed, PRETRAINED_LR))
+    config = FinetuneConfig(**target_config(seed, PRETRAINED_LR), transfer=TransferConfig(recipe="full"))
     with Path(os.devnull).open("w") as nowhere:
         return run_in_folder(
             RunFolder(out / f"pretrained-{seed}"),

@@ -54,6 +54,8 @@ _LEFT_OPEN: Final = {
     "model.in_channels",
     "data.image_size",
     "transfer.from",
+    "transfer.recipe",
+    "optim.lr",
     "data.validation_per_class",
     "train.batch_size",
     "train.precision",

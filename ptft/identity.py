@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from ptft.checkpoint import Checkpoint, read_weights
 from ptft.drift import MAY_CHANGE, flat
 from ptft.errors import CheckpointError
-from ptft.settings import RunConfig
+from ptft.settings import FinetuneConfig, RunConfig
 from ptft.transfer.origin import Origin, is_name
 
 
@@ -32,7 +32,9 @@ class Identity:
     def of(cls, config: RunConfig, source: Origin | None = None) -> Self:
         """The identity of the run of `config`, a finetuning from `source` where that is given."""
         kept = _kept(config.model_dump(mode="json"))
-        return cls("finetune" if source else "pretrain", kept, _digest(source) if source else None)
+        # Random weights descend from nothing.
+        is_child = source and not (isinstance(config, FinetuneConfig) and config.transfer.recipe == "random")
+        return cls("finetune" if source else "pretrain", kept, _digest(source) if source and is_child else None)
 
     def check(self, found: Checkpoint) -> None:
         """Raises CheckpointError when a checkpoint was not written by this run."""
@@ -50,7 +52,9 @@ class Identity:
 
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flat(config).items() if key not in MAY_CHANGE and value is not None}
+    # Checkpoints from before there were other tasks do not name theirs.
+    known = {"task.name": "single-label"} | flat(config)
+    return {key: value for key, value in known.items() if key not in MAY_CHANGE and value is not None}
 
 
 def _digest(source: Origin) -> str | None:

@@ -3,7 +3,7 @@
 import csv
 import json
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,13 +19,15 @@ from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
 from ptft.distributed.ranks import ALONE, Ranks
-from ptft.errors import CheckpointError, DataError
+from ptft.errors import CheckpointError, DataError, UsageError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
-from ptft.report.summary import describe_scores, print_scores
+from ptft.report.summary import describe_scores
+from ptft.report.task_report import report_of
 from ptft.runtime import pick_device
+from ptft.tasks import Answers, SingleLabel, TaskConfig, Tasks
 from ptft.train.evaluate import evaluate, logits_of
-from ptft.transfer.source import format_of, model_of
+from ptft.transfer.source import format_of, model_of, scale_of
 
 
 def load_classifier(found: Checkpoint) -> Classifier:
@@ -42,6 +44,23 @@ def load_classifier(found: Checkpoint) -> Classifier:
     return classifier.eval()
 
 
+def task_of(found: Checkpoint) -> TaskConfig:
+    """Which kind of task a checkpoint is of.
+
+    Raises:
+        CheckpointError: this ptft knows no such task, or the checkpoint lacks what it needs.
+    """
+    try:
+        task: TaskConfig = TypeAdapter(Tasks).validate_python(
+            found.metadata.config.get("task", {"name": "single-label"})
+        )
+    except ValidationError as error:
+        raise CheckpointError(f"{found.path} is of a task that this ptft does not know. Update ptft.") from error
+    if task.name == "regression" and scale_of(found) is None:
+        raise CheckpointError(f"{found.path} is of a regression, and does not say in which units it predicts.")
+    return task
+
+
 def held_out_examples(found: Checkpoint) -> dict[Part, Examples]:
     """The validation and test images a checkpoint was judged by, as far as they can be read; empty parts left out.
 
@@ -49,10 +68,13 @@ def held_out_examples(found: Checkpoint) -> dict[Part, Examples]:
         DataError: the data is not there, or is not the same any more.
     """
     parts, own, _ = own_records(found)
-    examples = {
-        part: prepare_part(parts[part], found.metadata.classes, tolerant(own, len(parts[part])), format_of(found))[0]
-        for part in HELD_OUT
-    }
+    labelling = task_of(found).labelling()
+
+    def examples_of(part: Part) -> Examples:
+        config = tolerant(own, len(parts[part]))
+        return prepare_part(parts[part], found.metadata.classes, config, format_of(found), labelling=labelling)[0]
+
+    examples = {part: examples_of(part) for part in HELD_OUT}
     return {part: some for part, some in examples.items() if len(some)}
 
 
@@ -80,32 +102,33 @@ def evaluate_checkpoint(
         DataError: the data cannot; or it has classes that the checkpoint does not know.
     """
     found = checkpoint.read(path)
-    classes = found.metadata.classes
+    classes, task = found.metadata.classes, task_of(found)
     records, config, where = test_records(found, data)
     if data is not None and is_own(found, data):
         console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
     config = tolerant(config, len(records))
-    labels = {record.label for record in records if record.label is not None}
-    if strangers := sorted(labels - set(classes)):
+    if strangers := task.labelling().strangers(records, classes):
         raise DataError(
             f"{where}: the checkpoint does not know class {', '.join(map(repr, strangers))}. "
             f"It knows {', '.join(map(repr, classes))}."
         )
-    examples, bad = prepare_part(records, classes, config, format_of(found))
+    examples, bad = prepare_part(records, classes, config, format_of(found), labelling=task.labelling())
     for line in bad:
         console.say(f"left out: {line}")
     if not len(examples):
         raise DataError(f"{where}: no image could be read.")
     device = pick_device("auto", None if ranks.is_alone else ranks.place.local_rank)
-    classifier = load_classifier(found).to(device)
-    scores = evaluate(classifier, examples, format_of(found), len(classes), device, ranks=ranks)
+    classifier, tally = load_classifier(found).to(device), task.tally(classes, scale_of(found), device)
+    scores = evaluate(classifier, examples, format_of(found), len(classes), device, tally=tally, ranks=ranks)
+    described = describe_scores(scores, classes)
     console.say(f"{path} on {where}:")
-    print_scores(console, scores, classes)
+    report_of(task.name).tell(console, described, classes)
     result = {
         "checkpoint": str(path),
         "digest": found.digest,
         "data": where,
-        **describe_scores(scores, classes),
+        "task": task.name,
+        **described,
         "bad_images": list(bad),
     }
     return result, scores.sentence()
@@ -123,14 +146,20 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         if not parts[part]:
             raise DataError(f"{origin} has neither test nor validation images. Give --data.")
         return parts[part], own, f"the {part} images of {origin}"
+    task = task_of(found)
     if data.is_dir():
         config: DataConfig = Folder(name="folder", root=str(data))
+        if not isinstance(task, SingleLabel):
+            raise DataError(
+                f"--data {printable(data)}: the checkpoint is of a {task.name} task, and folders have one class for "
+                "each image. Give a CSV file."
+            )
         source = open_parts(str(data))
         return source.records, config, source.origin + _part_of(source)
     if data.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
-    table = Csv(name="csv", path=str(data))
-    source = table.open()
+    table = _like(found, Csv(name="csv", path=str(data)))
+    source = task.open(table)
     tests = [record for record in source.records if record.part == "test"]
     return tests or source.records, table, source.origin
 
@@ -142,14 +171,23 @@ def own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Dat
         DataError: they are not there, or are not the same any more.
     """
     own, seed = _own_data(found)
-    source = own.open()
-    _, parts = split(source, own, seed=seed)
-    if listing_of(parts) != found.metadata.lineage[-1].data.listing:
+    task = task_of(found)
+    source = task.open(own)
+    _, parts = split(source, own, seed=seed, labelling=task.labelling())
+    if listing_of(parts, task.labelling()) != found.metadata.lineage[-1].data.listing:
         raise DataError(
             f"{source.origin} has other images than when the checkpoint was trained, so that its test images may "
             "have been trained on. Give images of their own with --data."
         )
     return parts, own, source.origin
+
+
+def _like(found: Checkpoint, table: Csv) -> Csv:
+    """The table with the column of the checkpoint's own, where its task reads several classes from one."""
+    own = found.metadata.config.get("data")
+    if isinstance(task_of(found), SingleLabel) or not isinstance(own, dict) or own.get("name") != "csv":
+        return table
+    return table.model_copy(update={"label_column": str(own.get("label_column", table.label_column))})
 
 
 def _own_data(found: Checkpoint) -> tuple[Data, int]:
@@ -178,7 +216,7 @@ def is_own(found: Checkpoint, data: Path) -> bool:
 
 
 def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:
-    """Writes a row for each image: path, label, probability.
+    """Writes a row for each image: its path, and the task's answer (label and probability, labels, or numbers).
 
     Args:
         path: of the checkpoint.
@@ -197,10 +235,14 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     """
     found = checkpoint.read(path)
     format_of_images, classes = format_of(found), found.metadata.classes
+    task = task_of(found)
+    if top > 1 and not isinstance(task, SingleLabel):
+        raise UsageError(f"--top: belongs to single-label checkpoints; rows of a {task.name} one hold all there is.")
+    answers = task.answers(classes, scale_of(found), top)
     records = _records(paths)
     device = pick_device("auto")
     classifier = load_classifier(found).to(device)
-    write = _csv_writer(stream) if format_ == "csv" else _jsonl_writer(stream)
+    write = _csv_writer(stream, answers) if format_ == "csv" else _jsonl_writer(stream)
     num_bad = 0
     config = Folder(name="folder", root=".", on_bad_image="skip", max_bad_images=len(records))
     for start in range(0, len(records), 1024):
@@ -209,12 +251,8 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
         for line in bad:
             console.say(f"ptft: {line}")
         for rows, logits in logits_of(classifier, readable, format_of_images, device):
-            probabilities, ranked = logits.softmax(dim=1).topk(min(top, len(classes)))
-            for row, shares, best in zip(rows.tolist(), probabilities.tolist(), ranked.tolist(), strict=True):
-                write(
-                    readable.names[row],
-                    [(classes[index], share) for index, share in zip(best, shares, strict=True)],
-                )
+            for row, (cells, fields) in zip(rows.tolist(), answers.rows(logits), strict=True):
+                write(readable.names[row], cells, fields)
     return num_bad
 
 
@@ -230,16 +268,17 @@ def _records(paths: Sequence[Path]) -> list[Record]:
     return [Record(file, None, None, printable(file)) for file in files]
 
 
-def _csv_writer(stream: TextIO) -> Any:
+_Write = Callable[[str, Sequence[str], Mapping[str, Any]], None]
+
+
+def _csv_writer(stream: TextIO, answers: Answers) -> _Write:
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["path", "label", "probability"])
-    return lambda name, ranked: writer.writerow([name, printable(ranked[0][0]), f"{ranked[0][1]:.6f}"])
+    writer.writerow(["path", *answers.columns])
+    return lambda name, cells, fields: writer.writerow([name, *cells])
 
 
-def _jsonl_writer(stream: TextIO) -> Any:
-    def write(name: str, ranked: list[tuple[str, float]]) -> None:
-        (label, probability), rest = ranked[0], [{"label": label, "probability": p} for label, p in ranked]
-        row = {"path": name, "label": label, "probability": probability, "top": rest}
-        stream.write(json.dumps(row) + "\n")
+def _jsonl_writer(stream: TextIO) -> _Write:
+    def write(name: str, cells: Sequence[str], fields: Mapping[str, Any]) -> None:
+        stream.write(json.dumps({"path": name, **fields}) + "\n")
 
     return write

@@ -12,20 +12,20 @@ from ptft.preparation import Prepared
 from ptft.report.console import Console
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores
 
 SHARES = tuple(place / 10 for place in range(11))
 """Of the end weights."""
 
 
 def interpolate(
-    prepared: Prepared, folder: RunFolder, score: Callable[[Classifier], Scores], console: Console, ranks: Ranks
+    prepared: Prepared, folder: RunFolder, score: Callable[[Classifier], TaskScores], console: Console, ranks: Ranks
 ) -> None:
     """Makes the best weights between start and end the run's `best.pt`, where the config asks for it.
 
     Weights are (1 - share) * start + share * end, batch-norm statistics too (Wortsman et al. 2022, "Robust fine-tuning
     of zero-shot models", eq. 1, their α); the end is the best checkpoint so far. The share is the best on validation,
-    by accuracy, then by loss; 1 is among them, so validation never says that it is worse.
+    by its merit (accuracy, mAP or R²), then by loss; 1 is among them, so validation never says that it is worse.
 
     Args:
         prepared: after training; its classifier's weights are overwritten.
@@ -41,19 +41,19 @@ def interpolate(
     if end.metadata.interpolated is not None:
         return
     found = {share: _score(prepared, end, share, score) for share in SHARES}
-    share = max(SHARES, key=lambda share: (found[share].top1, -found[share].loss, share))
-    told = ", ".join(f"{one:.1f}: {100 * found[one].top1:.1f} %" for one in SHARES)
+    share = max(SHARES, key=lambda share: (found[share].merit, -found[share].loss, share))
+    told = ", ".join(f"{one:.1f}: {found[one].short()}" for one in SHARES)
     console.say(f"interpolate: {share:.1f} of the way from start to end is best on validation ({told}).")
     _load(prepared, end, share)
     *ancestors, own = end.metadata.lineage
-    own = own.model_copy(update={"top1": found[share].top1})
+    own = own.model_copy(update=found[share].ancestry())
     metadata = end.metadata.model_copy(update={"interpolated": share, "lineage": (*ancestors, own)})
     seen = {name: tensor for name, tensor in end.tensors.items() if name.startswith("seen.")}
     if ranks.is_first:
         checkpoint.write(folder.best, metadata, prepared.classifier.state_dict() | seen)
 
 
-def _score(prepared: Prepared, end: Checkpoint, share: float, score: Callable[[Classifier], Scores]) -> Scores:
+def _score(prepared: Prepared, end: Checkpoint, share: float, score: Callable[[Classifier], TaskScores]) -> TaskScores:
     _load(prepared, end, share)
     return score(prepared.classifier)
 

@@ -17,7 +17,7 @@ from ptft.data.sources import Csv, DataConfig, open_parts
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.task import Examples, prepare_part
 from ptft.errors import DataError
-from ptft.inference import is_own, load_classifier, own_records, test_records, tolerant
+from ptft.inference import is_own, load_classifier, own_records, task_of, test_records, tolerant
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
@@ -25,8 +25,8 @@ from ptft.report.summary import describe_scores
 from ptft.runtime import pick_device
 from ptft.storage import write_durably
 from ptft.train.evaluate import features_of, logits_of
-from ptft.train.metrics import Scores, Tally
-from ptft.transfer.source import format_of
+from ptft.train.metrics import TaskScores
+from ptft.transfer.source import format_of, scale_of
 
 _MOST_ROWS = 50
 _SHEET_COLUMNS = 4
@@ -47,16 +47,18 @@ class LeakReport:
         pictures: for each of check.pairs and lookalikes in turn, the test image and the seen one, uint8 (H, W) or
             (H, W, 3); None for a seen image of which only the fingerprint travelled.
         bad_images: one line for each test image that could not be read.
+        task: which kind the checkpoint is of.
     """
 
     checkpoint: Path
     data: str
     check: LeakCheck
     lookalikes: Sequence[Pair]
-    scores: Scores | None
-    clean: Scores | None
+    scores: TaskScores | None
+    clean: TaskScores | None
     pictures: Sequence[tuple[np.ndarray, np.ndarray | None]]
     bad_images: Sequence[str]
+    task: str = "single-label"
 
     def sentence(self) -> str:
         """The verdict."""
@@ -100,10 +102,9 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
     if data is not None and is_own(found, data):
         data = None
     records, config, where = test_records(found, data)
-    classes = found.metadata.classes
-    labels = {record.label for record in records if record.label is not None}
-    is_known = labels <= set(classes)
-    names = classes if is_known else tuple(sorted(labels))
+    classes, labelling = found.metadata.classes, task_of(found).labelling()
+    is_known = not labelling.strangers(records, classes)
+    names = classes if is_known else tuple(labelling.strangers(records, ()))
     test, bad = _read(records, names, config, found)
     if not len(test):
         raise DataError(f"{where}: no image could be read.")
@@ -115,7 +116,7 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
     scores, clean = _scores(classifier, found, test, check.rows) if is_known else (None, None)
     pairs = [*check.pairs, *lookalikes]
     pictures = [(_picture(test, pair.test_row), _seen_picture(pair, sets)) for pair in pairs]
-    report = LeakReport(path, where, check, lookalikes, scores, clean, pictures, bad)
+    report = LeakReport(path, where, check, lookalikes, scores, clean, pictures, bad, task_of(found).name)
     _tell(report, console)
     return report, report.as_dict(names)
 
@@ -123,7 +124,8 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
 def _read(
     records: Sequence[Record], classes: Sequence[str], config: DataConfig, found: Checkpoint
 ) -> tuple[Examples, Sequence[str]]:
-    return prepare_part(records, classes, tolerant(config, len(records)), format_of(found))
+    labelling = task_of(found).labelling()
+    return prepare_part(records, classes, tolerant(config, len(records)), format_of(found), labelling=labelling)
 
 
 def _sets(
@@ -141,7 +143,7 @@ def _sets(
     sets = seen_sets(lineage, seen)
     if all(one.prints is None for one in sets):
         console.say(f"ptft: {found.path} was written before fingerprints travelled in checkpoints.")
-    records = _training_records(data, config)
+    records = _training_records(found, data, config)
     if not records:
         return sets, None
     train, _ = _read(records, classes, config, found)
@@ -149,10 +151,10 @@ def _sets(
     return [*sets, beside], beside
 
 
-def _training_records(data: Path, config: DataConfig) -> Sequence[Record]:
+def _training_records(found: Checkpoint, data: Path, config: DataConfig) -> Sequence[Record]:
     """The training part that lies beside the test images; none where the data has no parts."""
     if data.suffix.lower() in TABLE_SUFFIXES and isinstance(config, Csv):
-        return [record for record in config.open().records if record.part == "train"]
+        return [record for record in task_of(found).open(config).records if record.part == "train"]
     has_train = any(entry.is_dir() and entry.name.lower() in ("train", "training") for entry in data.iterdir())
     return open_parts(str(data), "train").records if has_train else []
 
@@ -174,10 +176,10 @@ def _lookalikes(
 
 def _scores(
     classifier: Classifier, found: Checkpoint, test: Examples, rows: Sequence[int]
-) -> tuple[Scores, Scores | None]:
+) -> tuple[TaskScores, TaskScores | None]:
     """Scores on all images, and on those that were not seen."""
-    device, count = pick_device("auto"), len(found.metadata.classes)
-    every, clean = Tally(count, device), Tally(count, device)
+    device, task, classes = pick_device("auto"), task_of(found), found.metadata.classes
+    every, clean = (task.tally(classes, scale_of(found), device) for _ in range(2))
     is_seen = torch.zeros(len(test), dtype=torch.bool)
     is_seen[torch.tensor(rows, dtype=torch.int64)] = True
     for batch, logits in logits_of(classifier, test, format_of(found), device):

@@ -8,9 +8,11 @@ import torch
 from ptft.leakage import LeakReport
 from ptft.proof.leak import Pair
 from ptft.report.leak_sections import pair_tables
+from ptft.report.measure import Measure
 from ptft.report.page import Block, Code, Fact, Fold, Gallery, Page, Picture, Prose, Section
 from ptft.report.pixels import thumbnail
-from ptft.train.metrics import Scores
+from ptft.report.task_report import report_of
+from ptft.train.metrics import TaskScores
 
 # A page of thumbnails in the thousands is one that no phone opens.
 _MAX_PICTURES = 60
@@ -44,17 +46,15 @@ def _facts(report: LeakReport) -> list[Fact]:
     exact = len({pair.test_row for pair in report.check.pairs if pair.kind == "exact"})
     facts = [Fact("exact", f"{exact:,}", "the same pixels"), Fact("near", f"{len(rows) - exact:,}", "changed copies")]
     if report.scores:
-        facts.append(_accuracy("accuracy on all", report.scores))
+        facts.append(_fact(report_of(report.task).measure, "on all", report.scores))
     if report.clean:
-        facts.append(_accuracy("without those seen", report.clean))
+        facts.append(_fact(report_of(report.task).measure, "without those seen", report.clean))
     return facts
 
 
-def _accuracy(label: str, scores: Scores) -> Fact:
-    low, high = scores.interval
-    return Fact(
-        label, f"{100 * scores.top1:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %, n = {scores.num_examples:,}"
-    )
+def _fact(measure: Measure, label: str, scores: TaskScores) -> Fact:
+    found = scores.summary()
+    return Fact(f"{measure.name} {label}", measure.shown(found[measure.key]), measure.interval(found))
 
 
 def _seen(report: LeakReport) -> list[Section]:

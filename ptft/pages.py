@@ -6,13 +6,14 @@ from pathlib import Path
 
 from ptft import checkpoint
 from ptft.errors import CheckpointError, DataError, UsageError
-from ptft.inference import held_out_examples, load_classifier
+from ptft.inference import held_out_examples, load_classifier, task_of
 from ptft.report.console import Console
-from ptft.report.evidence import Evidence, describe_calibration, gather_evidence, judged
-from ptft.report.page import Page, check_replaceable, write_page
+from ptft.report.evidence import Evidence, judged
+from ptft.report.page import Page, Section, check_replaceable, write_page
 from ptft.report.run_page import page_of_run
 from ptft.report.run_record import RunRecord, read_run
 from ptft.report.runs_page import page_of_runs
+from ptft.report.task_report import report_of
 from ptft.runtime import pick_device
 from ptft.train.evaluate import predictions_of
 from ptft.transfer.source import format_of
@@ -56,7 +57,7 @@ def _page(run: RunRecord, console: Console) -> Page:
     return page_of_run(run, evidence)
 
 
-def _look_again(run: RunRecord, final: Path) -> tuple[RunRecord, Evidence | None]:
+def _look_again(run: RunRecord, final: Path) -> tuple[RunRecord, Evidence | Sequence[Section] | None]:
     """What the end of the run saw, from its checkpoint and data; and the run with its calibration, if it had none.
 
     Raises:
@@ -69,5 +70,6 @@ def _look_again(run: RunRecord, final: Path) -> tuple[RunRecord, Evidence | None
     part = judged(predictions)
     if part is None:
         return run, None
-    evidence = gather_evidence(part, classifier, examples[part], predictions[part], format_, device)
-    return replace(run, summary={"calibration": describe_calibration(predictions), **(run.summary or {})}), evidence
+    report = report_of(task_of(found).name)
+    evidence = report.gather(part, classifier, examples[part], predictions[part], found.metadata, device)
+    return replace(run, summary={"calibration": report.calibration(predictions), **(run.summary or {})}), evidence

@@ -1,37 +1,45 @@
 """From a config to everything a run trains with: data, classifier, optimizer, batches; nothing is written."""
 
 import copy
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
-from ptft.beginning import begin, regime_of, solver_of, start_of, without_choices
+from ptft.beginning import begin, co_tuning_of, has_own_head, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.batches import Batches, Order
 from ptft.data.records import PARTS, Part
 from ptft.data.task import Format, Task, prepare
-from ptft.decisions import decide, known, synced
+from ptft.decisions import decide_steps, known, synced
 from ptft.distributed.agreement import Agreement
-from ptft.distributed.ranks import ALONE
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.drift import compare_data
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.models.classifier import Classifier
+from ptft.models.stochastic import set_drop_path, set_dropout
+from ptft.race.decide import Course, Train, decide, told_without_racing
 from ptft.report.console import Console
 from ptft.report.summary import describe_task
 from ptft.runtime import derive_seed, pick_device
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
 from ptft.stop import Stop
+from ptft.train.co_tuning import NAMES as CO_TUNING
 from ptft.train.solve import HeadSolver
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
+from ptft.transfer.head import rescaled_head
 from ptft.transfer.load import transfer
 from ptft.transfer.origin import Origin
 from ptft.transfer.proof import prove
+from ptft.transfer.recipes import TransferConfig
+from ptft.transfer.report import TensorReport
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.sources import read_source
 from ptft.transfer.sources.preprocessing import adapted_format
@@ -56,6 +64,7 @@ class Prepared:
         transfer: what became of each tensor; empty for pretraining.
         start: what the source was recognised as, and the proof of its features; empty for pretraining.
         seen: fingerprints of the images that the runs behind the weights trained on, see `ptft.transfer.seen`.
+        race_steps: most steps of the races that recipe auto would run first, where they were not run.
     """
 
     command: Literal["pretrain", "finetune"]
@@ -71,6 +80,7 @@ class Prepared:
     transfer: tuple[dict[str, str], ...] = ()
     start: tuple[str, ...] = ()
     seen: Mapping[str, Tensor] = field(default_factory=dict)
+    race_steps: int = 0
 
     @property
     def num_steps(self) -> int:
@@ -117,8 +127,9 @@ def prepare_finetune(
     check_stop: Callable[[], None] = lambda: None,
     read: Sequence[Part] = PARTS,
     agreement: Agreement | None = None,
+    races: bool = True,
 ) -> Prepared:
-    """The target task and a classifier with the source's weights.
+    """The target task and a classifier with the source's weights, or those that recipe auto prefers.
 
     Args:
         config: as loaded; model and image format left open are the source's.
@@ -128,6 +139,7 @@ def prepare_finetune(
         check_stop: raises when a signal asked to stop.
         read: the parts of the data to decode and have.
         agreement: of all ranks of the run; None for one alone.
+        races: whether recipe auto may decide; else it is full, and the steps it would take are told.
 
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
@@ -139,13 +151,31 @@ def prepare_finetune(
     known = _known_format(model, weights)
     task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop, read)
     classifier = _random_classifier(model, task, config.seed)
-    if saved:
-        tensors, start = saved.metadata.transfer, saved.metadata.start
-    else:
+    _set_randomness(classifier, model, config.transfer)
+    untrained, lineage, seen, race_steps = copy.deepcopy(classifier), weights.lineage, weights.seen, 0
+    tensors, start = (saved.metadata.transfer, saved.metadata.start) if saved else ((), ())
+    said: tuple[str, ...] = ()
+    if not saved and config.transfer.recipe != "random":
         tensors, start = _transfer(classifier, model, weights, task, config, console)
+    device = pick_device(config.device)
+    co_tuning = (
+        {name: tensor.to(device) for name, tensor in saved.part("start").items() if name in CO_TUNING}
+        if saved
+        else co_tuning_of(config, classifier, weights.tensors, task, device, check_stop)
+    )
     taken = config.transfer.model_copy(update={"from_": str(source)})
     config = config.model_copy(update={"model": model, "transfer": taken})
-    return _assemble(
+    if not saved and config.transfer.recipe == "auto":
+        train = partial(_train_briefly, model, co_tuning, check_stop)
+        course = partial(_course, config, task, classifier, untrained, tensors, train, console, check_stop)
+        if races:
+            config, said = _decided_by_first(course, agreement.ranks if agreement else ALONE)
+        else:
+            race_steps = told_without_racing(course())
+    if not saved and config.transfer.recipe == "random":
+        classifier, lineage, seen = untrained, (), {}
+        tensors, start = _set_aside(classifier), (f"random weights: nothing of {source} but its architecture.",)
+    prepared = _assemble(
         "finetune",
         config,
         model,
@@ -155,11 +185,91 @@ def prepare_finetune(
         check_stop,
         saved,
         agreement,
-        weights.lineage,
+        lineage,
         tensors,
-        start,
-        weights.seen,
+        (*start, *said),
+        seen,
+        co_tuning,
     )
+    return replace(prepared, race_steps=race_steps)
+
+
+def _course(
+    config: FinetuneConfig,
+    task: Task,
+    classifier: Classifier,
+    untrained: Classifier,
+    tensors: Sequence[Mapping[str, str]],
+    train: Train,
+    console: Console,
+    check_stop: Callable[[], None],
+) -> Course:
+    """The races of recipe auto, with precision and memory format decided for them and the run."""
+    device = pick_device(config.device)
+    resolved = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
+    resolved, _ = decide_steps(
+        resolved, task, classifier.to(device), device, None, console, check_stop, Agreement(ALONE, Stop())
+    )
+    return Course(
+        config,
+        resolved,
+        task,
+        classifier,
+        untrained.to(device),
+        has_own_head(tensors),
+        device,
+        train,
+        console,
+        check_stop,
+    )
+
+
+def _decided(course: Course) -> tuple[FinetuneConfig, tuple[str, ...]]:
+    """What recipe auto chose and why. What was measured for steps does not count where there are none."""
+    decision = decide(course)
+    config, train = decision.config, course.resolved.train
+    if not config.transfer.build().trains_network:
+        return config, decision.said
+    choice = {"precision": train.precision, "memory_format": train.memory_format}
+    return config.model_copy(update={"train": config.train.model_copy(update=choice)}), decision.said
+
+
+def _decided_by_first(course: Callable[[], Course], ranks: Ranks) -> tuple[FinetuneConfig, tuple[str, ...]]:
+    """The same on every rank: the first one races, while the others wait."""
+    found: list[tuple[FinetuneConfig, tuple[str, ...]]] = []
+
+    def race() -> list[object]:
+        found.append(_decided(course()))
+        return [found[0][0].model_dump(mode="json"), found[0][1]]
+
+    config, said = ranks.from_first(race)
+    return found[0] if found else (FinetuneConfig.model_validate(config), tuple(said))
+
+
+def _train_briefly(
+    model: Model,
+    co_tuning: Mapping[str, Tensor],
+    check_stop: Callable[[], None],
+    config: FinetuneConfig,
+    task: Task,
+    classifier: Classifier,
+) -> Classifier:
+    """Trains as a run of this config would, in place, without a word, a look at validation or a checkpoint."""
+    prepared = _assemble(
+        "finetune", config, model, task, classifier, Console(io.StringIO()), check_stop, None, None, co_tuning=co_tuning
+    )
+    num_steps, state, peak = prepared.num_steps, prepared.state, known(prepared.config.optim.lr)
+    schedule = config.schedule.build(num_steps, len(task.train), prepared.batch_size)
+    for step in range(num_steps):
+        check_stop()
+        prepared.stepper.step(state, prepared.batches.at(step), peak * schedule.factor(step))
+        state.progress.step += 1
+    return state.weights_to_use()
+
+
+def _set_aside(classifier: Classifier) -> tuple[dict[str, str], ...]:
+    """A report for recipe random: nothing is the source's."""
+    return tuple(asdict(TensorReport(name, "fresh", "recipe random")) for name in classifier.state_dict())
 
 
 def _known_format(model: Model, weights: SourceWeights) -> Format | None:
@@ -175,15 +285,19 @@ def _transfer(
     """Loads the weights and proves it; what became of each tensor, and the sentences about the whole."""
     for sentence in weights.said:
         console.say(f"source: {sentence}")
+    tensors, sentence = weights.tensors, ""
+    if weights.scale and task.scale and weights.task == config.task.name:
+        tensors, sentence = rescaled_head(tensors, (weights.classes, weights.scale), (task.classes, task.scale))
     report = transfer(
         classifier,
-        weights.tensors,
+        tensors,
         source_classes=weights.classes,
         target_classes=task.classes,
         min_loaded=config.transfer.min_loaded,
+        other_task=weights.task if weights.task != config.task.name else "",
     )
     console.say("\n".join(report.sentences()))
-    start = [*weights.said, prove(classifier, model, weights, report)]
+    start = [*weights.said, *([sentence] if sentence else []), prove(classifier, model, weights, report)]
     if report.lacks_statistics:
         count = measure_statistics(classifier, task.train, task.format, torch.device("cpu"))
         lacking = "adapted: the source has no batch-norm statistics; measured on"
@@ -202,12 +316,13 @@ def _read_task(
     read: Sequence[Part],
 ) -> Task:
     task = prepare(
-        config.data.open(),
+        config.task.open(config.data),
         config.data,
         seed=config.seed,
         in_channels=in_channels,
         known=known,
         read=read,
+        labelling=config.task.labelling(),
         check_stop=check_stop,
     )
     if saved and (changes := compare_data(saved.metadata, task)):
@@ -230,6 +345,17 @@ def _random_classifier(model: Model, task: Task, seed: int) -> Classifier:
     return model.build(len(task.classes), task.format.in_channels)
 
 
+def _set_randomness(classifier: Classifier, model: Model, transfer: TransferConfig) -> None:
+    """Dropout and stochastic depth as the transfer asks for them."""
+    if transfer.dropout is not None:
+        set_dropout(classifier, transfer.dropout)
+    if transfer.drop_path is not None and not set_drop_path(classifier, transfer.drop_path):
+        raise UsageError(
+            f"transfer.drop_path: {model.name} has no stochastic depth. Leave it out; small-resnet, ConvNeXt and "
+            "EfficientNet have it."
+        )
+
+
 def _assemble(
     command: Literal["pretrain", "finetune"],
     config: RunConfig,
@@ -244,6 +370,7 @@ def _assemble(
     tensors: tuple[dict[str, str], ...] = (),
     start: tuple[str, ...] = (),
     seen: Mapping[str, Tensor] | None = None,
+    co_tuning: Mapping[str, Tensor] | None = None,
 ) -> Prepared:
     if config.train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
@@ -257,7 +384,7 @@ def _assemble(
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
     regime = regime_of(config, task, classifier, tensors)
     config = without_choices(config, console)
-    config, stepper = decide(config, task, timed, device, regime, console, check_stop, agreement)
+    config, stepper = decide_steps(config, task, timed, device, regime, console, check_stop, agreement)
     classifier.to(memory_format=stepper.memory_format)
     solver = solver_of(config, task, stepper, console, check_stop)
     if not saved:
@@ -268,7 +395,7 @@ def _assemble(
         optimizer=config.optim.build(classifier, regime.groups(classifier) if regime else ()),
         average=Average(classifier, config.train.ema) if config.train.ema and not is_solved_alone else None,
         scaler=GradScaler(device.type, enabled=stepper.precision == "fp16"),
-        start=start_of(config, classifier),
+        start=start_of(config, classifier, co_tuning or {}),
     )
     steps = solver if is_solved_alone else stepper
     batches = _batches(config, task, device, stepper)

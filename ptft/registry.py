@@ -6,6 +6,7 @@ from ptft.data.sources import Data
 from ptft.errors import UsageError
 from ptft.models import Model
 from ptft.objectives import Objective
+from ptft.tasks import Tasks
 from ptft.train.optim import Optim
 from ptft.train.schedule import Schedules
 from ptft.transfer.recipes import RECIPES
@@ -13,6 +14,7 @@ from ptft.transfer.recipes import RECIPES
 _UNIONS = {
     "models": Model,
     "datasets": Data,
+    "tasks": Tasks,
     "objectives": Objective,
     "augmentations": Augment,
     "optimizers": Optim,
@@ -24,7 +26,7 @@ def summaries(what: str) -> dict[str, str]:
     """One line for each name.
 
     Args:
-        what: `models`, `datasets`, `objectives`, `augmentations`, `optimizers`, `schedules` or `recipes`.
+        what: `models`, `datasets`, `tasks`, `objectives`, `augmentations`, `optimizers`, `schedules` or `recipes`.
 
     Raises:
         UsageError: none of these.

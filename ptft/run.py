@@ -1,8 +1,11 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import torch
 import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
@@ -20,20 +23,22 @@ from ptft.models.classifier import Classifier
 from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.proof.leak import LeakCheck, check_task
 from ptft.report.console import Console, duration
-from ptft.report.evidence import describe_calibration, gather_evidence, judged
+from ptft.report.evidence import judged
 from ptft.report.journal import Journal, Unwritten
 from ptft.report.page import write_page
 from ptft.report.run_page import page_of_run
 from ptft.report.run_record import read_run
 from ptft.report.summary import Summary, write_summary
+from ptft.report.task_report import report_of
 from ptft.run_folder import RunFolder
 from ptft.runtime import Precision, environment
-from ptft.session import Session
+from ptft.session import Session, run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig
+from ptft.soup import cook
 from ptft.storage import write_text_durably
 from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores, TaskTally
 from ptft.train.saver import Saver
 from ptft.train.solve import HeadSolver
 from ptft.transfer.origin import Origin
@@ -117,6 +122,14 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             clock=session.agreement.clock,
         )
     interpolate(prepared, folder, lambda model: score(model, "validation"), console, ranks)
+    cook(
+        prepared,
+        folder,
+        partial(_run_ingredient, session),
+        lambda: score(prepared.classifier, "validation"),
+        console,
+        session.stop.check,
+    )
     final = checkpoint.on_every_rank(
         ranks, lambda: checkpoint.read(folder.best if folder.best.exists() else folder.last)
     )
@@ -126,29 +139,57 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     if ranks.is_first:
         write_summary(folder, summary)
         if draw:
-            _write_page(prepared, session, predictions)
+            _write_page(prepared, session, final, predictions)
         folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
 
 
-def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], Scores]:
-    """A function that scores a classifier on a part."""
-    task = prepared.task
+def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder) -> None:
+    """Finetunes with another seed, in a folder of its own; test images stay unseen."""
+    source = config.transfer.from_
+    if source is None:
+        raise ValueError("the config is not resolved")
 
-    def score(classifier: Classifier, part: Part) -> Scores:
-        examples = task.parts[part]
+    def work(own: FinetuneConfig, inner: Session) -> Summary:
+        inner.stop.folder = session.folder.path  # it is the run itself that a signal stops and --resume goes on with
+        return finetune(own, source, inner, read=("train", "validation"), draw=False)
+
+    with Path(os.devnull).open("w") as nowhere:
+        run_in_folder(
+            folder,
+            config,
+            work,
+            source=source,
+            resume=True,
+            console=Console(nowhere),
+            command=session.command,
+            stop=session.stop,
+        )
+
+
+def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], TaskScores]:
+    """A function that scores a classifier on a part."""
+    task, device = prepared.task, prepared.device
+
+    def score(classifier: Classifier, part: Part) -> TaskScores:
+        examples, tally = task.parts[part], _tally(prepared, device)
         return evaluate(
             classifier,
             examples,
             task.format,
             len(task.classes),
-            prepared.device,
+            device,
             precision,
             session.stop.check,
+            tally,
             session.ranks,
         )
 
     return score
+
+
+def _tally(prepared: Prepared, device: torch.device) -> TaskTally:
+    return prepared.config.task.tally(prepared.task.classes, prepared.task.scale, device)
 
 
 def _plan(prepared: Prepared) -> Plan:
@@ -163,7 +204,7 @@ def _plan(prepared: Prepared) -> Plan:
         evaluate_every=period(config.train.evaluate_every),
         save_every=period(config.checkpoint.every),
         log_every=max(1, num_steps // 200),
-        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr,
+        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr or config.optim.usual_lr,
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
         on_nonfinite=config.train.on_nonfinite,
@@ -205,7 +246,14 @@ def _metadata(prepared: Prepared, ranks: Ranks) -> Metadata:
         num_examples=len(task.train),
         classes=task.classes,
     )
-    own = Ancestor(command=prepared.command, digest=None, data=seen, model=prepared.model.name, steps=0)
+    own = Ancestor(
+        command=prepared.command,
+        digest=None,
+        data=seen,
+        model=prepared.model.name,
+        steps=0,
+        task=prepared.config.task.name,
+    )
     if "validation" in task.parts:
         own = own.model_copy(update={"num_validation": len(task.parts["validation"])})
     return Metadata(
@@ -218,6 +266,8 @@ def _metadata(prepared: Prepared, ranks: Ranks) -> Metadata:
         in_channels=format_.in_channels,
         mean=format_.mean,
         std=format_.std,
+        target_mean=task.scale.mean if task.scale else (),
+        target_std=task.scale.std if task.scale else (),
         lineage=(*prepared.ancestors, own),
         transfer=prepared.transfer,
         start=prepared.start,
@@ -249,7 +299,8 @@ def _summarize(
 ) -> Summary:
     """The scores of the final weights, said on the console too."""
     progress = prepared.state.progress
-    scores = {part: predicted.scores() for part, predicted in predictions.items()}
+    cpu = torch.device("cpu")
+    scores = {part: predicted.scores(_tally(prepared, cpu)) for part, predicted in predictions.items()}
     for part, result in scores.items():
         session.console.say(f"{part}: {result.sentence()}")
     return Summary(
@@ -261,7 +312,7 @@ def _summarize(
         seconds=progress.seconds,
         reason=reason,
         bad_images=prepared.task.bad_images,
-        calibration=describe_calibration(predictions),
+        calibration=report_of(prepared.config.task.name).calibration(predictions),
         leak=leak,
     )
 
@@ -284,17 +335,19 @@ def _check_leaks(prepared: Prepared, session: Session, final: Checkpoint) -> Lea
     return leak
 
 
-def _write_page(prepared: Prepared, session: Session, predictions: Mapping[Part, Predictions]) -> None:
+def _write_page(
+    prepared: Prepared, session: Session, final: Checkpoint, predictions: Mapping[Part, Predictions]
+) -> None:
     """report.html. Training is done and saved: a page that cannot be made must not make it a failure."""
     folder, task = session.folder, prepared.task
     part = judged(predictions)
     try:
-        evidence = part and gather_evidence(
+        evidence = part and report_of(prepared.config.task.name).gather(
             part,
             prepared.classifier,
             task.parts[part],
             predictions[part],
-            task.format,
+            final.metadata,
             prepared.device,
             session.stop.check,
         )

@@ -9,11 +9,13 @@ from pydantic import Field, model_validator
 from ptft.augment import Augment, Standard
 from ptft.config.base import Config
 from ptft.config.durations import Duration
+from ptft.config.wording import shown
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
 from ptft.proof.design import CompareSection
+from ptft.tasks import SingleLabel, Tasks
 from ptft.train.optim import Optim, Sgd
 from ptft.train.schedule import Cosine, Schedules
 from ptft.transfer.recipes import TransferConfig, budget
@@ -112,6 +114,7 @@ class RunConfig(Config):
     out: PathText | None = None
     """The run folder. Default: `runs/` and the name of the config."""
     data: Data
+    task: Tasks = SingleLabel()
     augment: Augment = Standard(name="standard")
     model: Model | None = None
     """Default: small-cnn for pretrain; for finetune the source's, as recorded or recognised."""
@@ -138,6 +141,18 @@ class RunConfig(Config):
                     filled[key] = {**kept, **given}
         return filled
 
+    @model_validator(mode="after")
+    def _task_fits(self) -> Self:
+        """What the task has no use for is refused, not passed over."""
+        for key, limit in self.task.limits.items():
+            section, name = key.split(".")
+            part = getattr(self, section, None)  # a pretraining has no section transfer
+            if part is not None and (value := getattr(part, name)) not in limit.values:
+                raise ValueError(
+                    f"{key}: {shown(value)} does not go with task.name: {self.task.name}: it {limit.reason}"
+                )
+        return self
+
 
 class PretrainConfig(RunConfig):
     """Config of `ptft pretrain`: a source task, from random weights."""
@@ -148,8 +163,13 @@ class PretrainConfig(RunConfig):
 class FinetuneConfig(RunConfig):
     """Config of `ptft finetune`: a target task, from the weights of a checkpoint."""
 
-    optim: Optim = Sgd(lr=0.02)
     transfer: TransferConfig = TransferConfig()
+
+    @model_validator(mode="after")
+    def _same_labels(self) -> Self:
+        if self.transfer.soup is not None and self.data.labels_per_class is not None:
+            raise ValueError("transfer.soup: with data.labels_per_class every seed draws other labels. Leave one out.")
+        return self
 
 
 class CompareConfig(FinetuneConfig):
@@ -162,6 +182,10 @@ class CompareConfig(FinetuneConfig):
         for key in ("patience", "max_minutes"):
             if getattr(self.train, key) is not None:
                 raise ValueError(f"train.{key}: in a comparison every run gets the same steps. Leave it out.")
+        if not isinstance(self.task, SingleLabel):
+            raise ValueError(f"task.name: a comparison needs single-label, one class an image, not {self.task.name}.")
+        if self.transfer.soup is not None:
+            raise ValueError("transfer.soup: in a comparison every run gets the same steps. Leave it out.")
         if self.data.labels_per_class is not None:
             raise ValueError("data.labels_per_class: a comparison draws labels itself. Set compare.labels_per_class.")
         return self
@@ -188,8 +212,11 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
     every = config.checkpoint.every or Duration(
         steps=max(Duration(epochs=1.0).to_steps(num_examples, batch_size), -(-train.num_steps(num_examples) // 20))
     )
+    optim = config.optim
+    usual_lr = optim.finetune_lr if isinstance(config, FinetuneConfig) else optim.usual_lr
     return config.model_copy(
         update={
+            "optim": optim if optim.lr else optim.model_copy(update={"lr": usual_lr}),
             "data": config.data.model_copy(update={"image_size": image_size}),
             "train": train.model_copy(update={"evaluate_every": train.evaluate_every or every}),
             "checkpoint": config.checkpoint.model_copy(update={"every": every}),

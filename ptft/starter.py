@@ -35,9 +35,9 @@ data:
   on_bad_image: skip
   # labels_per_class: 20        # to see how few labels are enough
 augment: {name: standard}
-optim: {name: sgd, lr: 0.02, weight_decay: 5.0e-4}
+optim: {name: sgd, weight_decay: 5.0e-4}
 # train: {epochs: 30}           # default: as many steps as suit the number of images
-transfer: {recipe: auto, min_loaded: 0.95}
+transfer: {recipe: auto, min_loaded: 0.95}   # short races choose recipe and learning rate; ptft list recipes
 """
 
 

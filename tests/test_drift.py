@@ -91,7 +91,7 @@ def test_the_drift_of_a_finetuning_is_refused_by_its_key(ptft: Ptft, short: Path
     assert ptft(*command).out == "b/checkpoints/best.pt\n"
     result = ptft(*command, "--set", "transfer.recipe=probe")
     assert result.code == 2
-    assert "transfer.recipe: the run has auto, now probe" in result.err
+    assert "transfer.recipe: the run has full, now probe" in result.err
     result = ptft(
         "finetune", "--from", source.with_name("last.pt"), *command[3:], "--set", "model={name: small-resnet}"
     )

@@ -92,6 +92,28 @@ class DecodedImages:
 
 
 @dataclass(frozen=True)
+class ChosenImages:
+    """Some of the images, in any order; the pixels stay where they are.
+
+    Attributes:
+        images: of which some are chosen.
+        rows: int64 (N,).
+    """
+
+    images: Images
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.images.take(self.rows[indices])
+
+    def slice(self, start: int, stop: int) -> "ChosenImages":
+        return replace(self, rows=self.rows[start:stop])
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What decoding gave.
 

@@ -19,16 +19,20 @@ class Record:
 
     Attributes:
         image: a file to decode; pixels, uint8 (H, W) or (H, W, 3); or a function that opens the image.
-        label: the class *name*; None where the source has none (prediction).
+        label: the class *name*; None where the source has none (prediction), or the task is not single-label.
         part: the part the source assigns it to; None when ptft is to split.
         name: what messages, fingerprints and splits call it: a path relative to the root, or `train[17]`.
             Unique within its source.
+        labels: names of all its classes, perhaps none, in a multi-label task.
+        targets: its numbers in a regression, in the order of the source's classes.
     """
 
     image: Path | np.ndarray | Callable[[], Image.Image]
     label: str | None
     part: Part | None
     name: str
+    labels: tuple[str, ...] = ()
+    targets: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Source:
 
     Attributes:
         records: in a stable order.
-        classes: every class name in the source's own order (sorted for folders).
+        classes: every class name in the source's own order (sorted for folders); of a regression its targets' names.
         origin: one phrase for messages, for example `folder photos/`.
     """
 

@@ -2,21 +2,27 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from ptft.data.labelling import ONE_CLASS, Labelling, quoted
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources.base import DataConfig
 from ptft.errors import DataError
 
 Parts = dict[Part, list[Record]]
+_Strata = Callable[[Record], Sequence[str | None]]
 
 
-def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, ...], Parts]:
+def split(
+    source: Source, config: DataConfig, *, seed: int, labelling: Labelling = ONE_CLASS
+) -> tuple[tuple[str, ...], Parts]:
     """Divides a source's records into disjoint parts.
 
     The source's own parts are kept. Where it has none, each class is ranked by a hash of (split_seed, image
     name) and the first ones are held out: a class is divided by the names in it alone, so choosing other
     classes, or another seed of the run, never moves a test image into training (adding images to a class can).
+    Where images have several classes, the rarest is divided first, and each keeps an image for training. The images
+    of a regression are all of one kind.
     A few-shot subset is ranked by the run's seed; with one seed 5 labels per class are among the 20. With
     validation_per_class the validation images are set aside before it is drawn: the same ones for every subset.
 
@@ -24,6 +30,7 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
         source: what a data source found.
         config: classes, labels_per_class, validation, validation_per_class, test, split_seed.
         seed: the run's seed, for labels_per_class.
+        labelling: of the task.
 
     Returns:
         Class names in the order of the labels, and the records of each part.
@@ -32,15 +39,14 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
         DataError: unknown or empty classes; fewer images of a class than asked for; a class in validation or test
             that training does not know.
     """
-    classes = _choose_classes(source, config)
-    records = [record for record in source.records if record.label in set(classes)]
+    classes, records = labelling.choose(source, config.classes)
     parts: Parts = {part: [record for record in records if record.part == part] for part in PARTS}
     unassigned = [record for record in records if record.part is None]
     own_validation, own_test = bool(parts["validation"]), bool(parts["test"])
     pool = unassigned + parts["train"]
     held_key = ("split", str(config.split_seed))
     if not own_test and not own_validation and not parts["train"]:
-        parts["test"], pool = _hold_out(pool, config.test, held_key)
+        parts["test"], pool = _hold_out(pool, config.test, held_key, labelling.strata)
     if not own_validation and config.validation_per_class is not None:
         parts["validation"] = _first_per_class(pool, "validation_per_class", config.validation_per_class, held_key)
         held = {id(record) for record in parts["validation"]}
@@ -48,9 +54,9 @@ def split(source: Source, config: DataConfig, *, seed: int) -> tuple[tuple[str, 
     if config.labels_per_class is not None:
         pool = _first_per_class(pool, "labels_per_class", config.labels_per_class, ("few", str(seed)))
     if not parts["validation"] and config.validation > 0:
-        parts["validation"], pool = _hold_out(pool, config.validation, (*held_key, "validation"))
+        parts["validation"], pool = _hold_out(pool, config.validation, (*held_key, "validation"), labelling.strata)
     parts["train"] = pool
-    _check(source, classes, parts)
+    labelling.check_train(pool, classes, source.origin)
     return classes, parts
 
 
@@ -71,29 +77,15 @@ def subset(records: Sequence[Record], most: int, *, seed: int) -> list[Record]:
     return [record for record in records if id(record) in chosen]
 
 
-def _choose_classes(source: Source, config: DataConfig) -> tuple[str, ...]:
-    known = set(source.classes)
-    if config.classes is not None:
-        if missing := [name for name in config.classes if name not in known]:
-            raise DataError(
-                f"data.classes: {source.origin} has no class {_names(missing)}. It has {_names(source.classes)}."
-            )
-        return config.classes
-    strangers = {record.label for record in source.records if record.label is not None} - known
-    if strangers:
-        raise DataError(
-            f"{source.origin}: class {_names(sorted(strangers))} is in validation or test but not in train. "
-            "Name the classes to use in data.classes, or remove those folders."
-        )
-    return source.classes
-
-
-def _by_class(records: Iterable[Record], key: tuple[str, ...]) -> dict[str | None, list[Record]]:
-    """Records of each class, ranked by a hash of the key and the image's name."""
+def _by_class(
+    records: Iterable[Record], key: tuple[str, ...], strata: _Strata = lambda record: (record.label,)
+) -> dict[str | None, list[Record]]:
+    """Records of each class (of each of their strata), ranked by a hash of the key and the image's name."""
     ranked = sorted((_rank(record.name, key), position, record) for position, record in enumerate(records))
     classes: dict[str | None, list[Record]] = defaultdict(list)
     for _, _, record in ranked:
-        classes[record.label].append(record)
+        for stratum in strata(record):
+            classes[stratum].append(record)
     return classes
 
 
@@ -102,12 +94,25 @@ def _rank(name: str, key: tuple[str, ...]) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def _hold_out(records: Sequence[Record], fraction: float, key: tuple[str, ...]) -> tuple[list[Record], list[Record]]:
-    """Splits off `fraction` of each class (rounded; at least one image of a class stays behind)."""
+def _hold_out(
+    records: Sequence[Record], fraction: float, key: tuple[str, ...], strata: _Strata
+) -> tuple[list[Record], list[Record]]:
+    """Splits off `fraction` of each stratum (rounded; at least one image of each stays behind).
+
+    The rarest stratum first, which then counts for the others that its images are in (after the iterative
+    stratification of Sechidis et al. 2011, whose order follows what is still undecided).
+    """
+    groups = sorted(_by_class(records, key, strata).values(), key=len)
     held: set[int] = set()
-    for members in _by_class(records, key).values():
-        count = min(round(len(members) * fraction), len(members) - 1)
-        held.update(id(record) for record in members[:count])
+    decided: set[int] = set()
+    for members in groups:
+        count = min(round(len(members) * fraction), len(members) - 1) - sum(id(record) in held for record in members)
+        free = [id(record) for record in members if id(record) not in decided]
+        held.update(free[: max(0, count)])
+        decided.update(free)
+    for members in groups:
+        if all(id(record) in held for record in members):  # through other, rarer strata
+            held.discard(id(members[-1]))
     return (
         [record for record in records if id(record) in held],
         [record for record in records if id(record) not in held],
@@ -120,21 +125,8 @@ def _first_per_class(records: Sequence[Record], asked_by: str, count: int, key: 
     for label, members in _by_class(records, key).items():
         if len(members) < count:
             raise DataError(
-                f"data.{asked_by}: class {_names([label or ''])} has only {len(members)} training images, "
+                f"data.{asked_by}: class {quoted([label or ''])} has only {len(members)} training images, "
                 f"{count} were asked for."
             )
         chosen.update(id(record) for record in members[:count])
     return [record for record in records if id(record) in chosen]
-
-
-def _check(source: Source, classes: tuple[str, ...], parts: Parts) -> None:
-    present = {record.label for record in parts["train"]}
-    if empty := [name for name in classes if name not in present]:
-        raise DataError(f"{source.origin}: no training image of class {_names(empty)}.")
-    if len(classes) < 2:
-        raise DataError(f"{source.origin}: one class ({_names(classes)}) is not enough to learn to tell apart.")
-
-
-def _names(names: Iterable[str], most: int = 12) -> str:
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptft.data.images import Images, Loaded, load_images
+from ptft.data.images import ChosenImages, Images, Loaded, load_images
+from ptft.data.labelling import ONE_CLASS, Labelling, Scale
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources.base import DataConfig
 from ptft.data.splits import split
@@ -22,7 +23,8 @@ class Examples:
 
     Attributes:
         images: N images, uint8 (C, S, S) each.
-        labels: int64 (N,), indices into the task's classes.
+        labels: int64 (N,), indices into the task's classes; multi-label float32 (N, K) of 0 and 1; regression
+            float64 (N, K), the targets in their own units.
         names: N names for messages.
     """
 
@@ -32,6 +34,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def chosen(self, rows: Tensor) -> "Examples":
+        """Those at `rows`, int64 (n,), in that order."""
+        names = [self.names[row] for row in rows.tolist()]
+        return Examples(ChosenImages(self.images, rows), self.labels[rows], names)
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,15 @@ class Task:
 
     Attributes:
         origin: phrase for messages, for example `folder photos/`.
-        classes: names in the order of the labels.
+        classes: names in the order of the labels; of a regression its targets' names.
         format: how images are given to the model.
         parts: train, and validation and test where they are not empty.
         fingerprint: SHA-256 over classes, labels and the content of every training image.
         listing: SHA-256 over which image, by name, is in which part.
         held_out: SHA-256 over the content of every validation and test image; empty when not all parts were read.
         bad_images: one line for each image that was left out.
+        labelling: what kind of labels there are.
+        scale: what the targets of a regression are standardised by; None for classes.
     """
 
     origin: str
@@ -79,6 +88,8 @@ class Task:
     listing: str
     held_out: str
     bad_images: Sequence[str]
+    labelling: Labelling = ONE_CLASS
+    scale: Scale | None = None
 
     @property
     def train(self) -> Examples:
@@ -86,10 +97,10 @@ class Task:
         return self.parts["train"]
 
     def class_counts(self, part: Part) -> list[int]:
-        """Number of images of each class in a part, in class order."""
+        """Number of images of each class in a part, in class order; of those with a value for each target."""
         if part not in self.parts:
             return [0] * len(self.classes)
-        return torch.bincount(self.parts[part].labels, minlength=len(self.classes)).tolist()
+        return self.labelling.counts(self.parts[part].labels, len(self.classes))
 
 
 def prepare(
@@ -100,6 +111,7 @@ def prepare(
     in_channels: int | None = None,
     known: Format | None = None,
     read: Sequence[Part] = PARTS,
+    labelling: Labelling = ONE_CLASS,
     check_stop: Callable[[], None] = lambda: None,
 ) -> Task:
     """Splits a source and decodes its images.
@@ -111,21 +123,24 @@ def prepare(
         in_channels: what the model was told to expect; None for as many as the images have.
         known: the format a checkpoint was trained with, kept as it is except for an image_size the config asks for.
         read: the parts to decode, train among them; the task is without the others.
+        labelling: what kind of labels there are.
         check_stop: called between images; raises when a signal asked to stop.
 
     Raises:
-        DataError: see `split` and `load_images`.
+        DataError: see `split`, `load_images` and `Labelling`.
         UsageError: data.mean and data.std are for another number of channels.
     """
-    classes, records = split(source, config, seed=seed)
+    classes, records = split(source, config, seed=seed, labelling=labelling)
     wanted: dict[Part, list[Record]] = {part: records[part] if part in read else [] for part in PARTS}
     ordered = [record for part in PARTS for record in wanted[part]]
     size = config.image_size or (known.image_size if known else None)
     channels = known.in_channels if known else in_channels
     loaded = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
-    parts = _divide(loaded, wanted, classes)
-    if missing := [name for name, count in zip(classes, _counts(parts, len(classes)), strict=True) if not count]:
-        raise DataError(f"{source.origin}: no readable training image of class {', '.join(map(repr, missing))}.")
+    parts = _divide(loaded, wanted, classes, labelling)
+    counts = labelling.counts(parts["train"].labels, len(classes)) if "train" in parts else [0] * len(classes)
+    if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        noun = labelling.nouns[0]
+        raise DataError(f"{source.origin}: no readable training image of {noun} {', '.join(map(repr, missing))}.")
     shape = parts["train"].images.take(torch.tensor([0])).shape
     mean, std = _normalisation(config, known, parts["train"].images, shape[1])
     format_ = Format(shape[-1], shape[1], mean, std)
@@ -133,7 +148,18 @@ def prepare(
     held_out = hashlib.sha256(b"".join(loaded.digests[len(parts["train"]) :])).hexdigest()
     if not set(PARTS) <= set(read):
         held_out = ""  # of all of them or of none
-    return Task(source.origin, classes, format_, parts, fingerprint, listing_of(records), held_out, loaded.bad)
+    return Task(
+        source.origin,
+        classes,
+        format_,
+        parts,
+        fingerprint,
+        listing_of(records, labelling),
+        held_out,
+        loaded.bad,
+        labelling,
+        labelling.scale(parts["train"].labels, classes),
+    )
 
 
 def prepare_part(
@@ -142,6 +168,7 @@ def prepare_part(
     config: DataConfig,
     format_: Format,
     *,
+    labelling: Labelling = ONE_CLASS,
     check_stop: Callable[[], None] = lambda: None,
 ) -> tuple[Examples, Sequence[str]]:
     """Decodes records for evaluation or prediction, labels matched to `classes` by name (-1 without a label).
@@ -151,16 +178,18 @@ def prepare_part(
     """
     loaded = load_images(records, config, size=format_.image_size, channels=format_.in_channels, check_stop=check_stop)
     names = [record.name for record in loaded.records]
-    return Examples(loaded.images, _labels(loaded.records, classes), names), loaded.bad
+    return Examples(loaded.images, labelling.encode(loaded.records, classes), names), loaded.bad
 
 
-def listing_of(records: Mapping[Part, Sequence[Record]]) -> str:
-    """SHA-256 over the part, class and name of every image."""
-    lines = sorted(f"{part}\0{record.label}\0{record.name}" for part in PARTS for record in records[part])
+def listing_of(records: Mapping[Part, Sequence[Record]], labelling: Labelling = ONE_CLASS) -> str:
+    """SHA-256 over the part, label and name of every image."""
+    lines = sorted(f"{part}\0{labelling.text(record)}\0{record.name}" for part in PARTS for record in records[part])
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _divide(loaded: Loaded, records: Mapping[Part, Sequence[Record]], classes: Sequence[str]) -> dict[Part, Examples]:
+def _divide(
+    loaded: Loaded, records: Mapping[Part, Sequence[Record]], classes: Sequence[str], labelling: Labelling
+) -> dict[Part, Examples]:
     """The images of each part, without copying pixels: records are ordered by part, so each is one slice."""
     parts: dict[Part, Examples] = {}
     start = 0
@@ -170,19 +199,9 @@ def _divide(loaded: Loaded, records: Mapping[Part, Sequence[Record]], classes: S
         stop = start + len(chosen)
         if chosen:
             names = [record.name for record in chosen]
-            parts[part] = Examples(loaded.images.slice(start, stop), _labels(chosen, classes), names)
+            parts[part] = Examples(loaded.images.slice(start, stop), labelling.encode(chosen, classes), names)
         start = stop
     return parts
-
-
-def _labels(records: Sequence[Record], classes: Sequence[str]) -> Tensor:
-    index = {name: position for position, name in enumerate(classes)}
-    return torch.tensor([-1 if record.label is None else index.get(record.label, -1) for record in records])
-
-
-def _counts(parts: Mapping[Part, Examples], num_classes: int) -> list[int]:
-    labels = parts["train"].labels if "train" in parts else torch.tensor([], dtype=torch.int64)
-    return torch.bincount(labels, minlength=num_classes).tolist()
 
 
 def _normalisation(

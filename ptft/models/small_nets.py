@@ -33,16 +33,21 @@ class ConvBnRelu(nn.Module):
 
 
 class Residual(nn.Module):
-    """Adds two conv-bn-relu to the identity: x + second(first(x)), with no ReLU after the sum."""
+    """Adds two conv-bn-relu to the identity: x + second(first(x)), with no ReLU after the sum.
+
+    Attributes:
+        drop: between the two and the sum, for stochastic depth; nothing by default.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = ConvBnRelu(channels, channels)
         self.second = ConvBnRelu(channels, channels)
+        self.drop: nn.Module = nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, C, H, W) to the same shape."""
-        update: Tensor = self.second(self.first(maps))
+        update: Tensor = self.drop(self.second(self.first(maps)))
         return maps + update
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ptft.runtime import derive_seed
+from ptft.objectives.mixing import Mixing
 
 
 class CrossEntropy:
@@ -31,14 +30,12 @@ class CrossEntropy:
     ) -> None:
         self._smoothing = label_smoothing
         self._weights = None if class_weights is None else torch.tensor(class_weights)
-        self._mixup = mixup
-        self._cutmix = cutmix
-        self._seed = seed
+        self._mixing = Mixing(mixup, cutmix, seed)
 
     @property
     def mixes(self) -> bool:
         """Whether `mix` changes anything."""
-        return self._mixup > 0 or self._cutmix > 0
+        return self._mixing.is_on
 
     def mix(self, images: Tensor, labels: Tensor, num_classes: int, step: int) -> tuple[Tensor, Tensor]:
         """Blends each image with the one at the mirrored place of the batch.
@@ -54,16 +51,7 @@ class CrossEntropy:
         """
         if not self.mixes:
             return images, labels
-        rng = np.random.default_rng(derive_seed("mix", self._seed, step))
-        use_cutmix = self._cutmix > 0 and (not self._mixup or rng.random() < 0.5)
-        alpha = self._cutmix if use_cutmix else self._mixup
-        share = float(rng.beta(alpha, alpha))
-        if use_cutmix:
-            images, share = _paste(images, share, rng)
-        else:
-            images = torch.lerp(images.flip(0), images, share)
-        targets = functional.one_hot(labels, num_classes).float()
-        return images, torch.lerp(targets.flip(0), targets, share)
+        return self._mixing.blend(images, functional.one_hot(labels, num_classes).float(), step)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean over the batch of the weighted cross-entropy in nats.
@@ -96,19 +84,3 @@ class CrossEntropy:
         one_hot = functional.one_hot(labels, num_classes).double()
         smoothed = torch.lerp(one_hot, torch.full_like(one_hot, 1 / num_classes), self._smoothing)
         return smoothed if self._weights is None else smoothed * self._weights.double()
-
-
-def _paste(images: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Replaces one box, the same in all images, by the mirrored image's; returns the share of the area kept."""
-    height, width = images.shape[-2:]
-    scale = (1 - share) ** 0.5
-    y, x = rng.integers(height), rng.integers(width)
-    top, bottom = _clip(y - height * scale / 2, height), _clip(y + height * scale / 2, height)
-    left, right = _clip(x - width * scale / 2, width), _clip(x + width * scale / 2, width)
-    mixed = images.clone()
-    mixed[..., top:bottom, left:right] = images.flip(0)[..., top:bottom, left:right]
-    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
-
-
-def _clip(position: float, end: int) -> int:
-    return min(max(round(position), 0), end)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, field_validator
 
 from ptft.config.base import Config
+from ptft.transfer.recipes import LR_FACTORS, lr_grid
 
 Arm = Literal["random", "pretrained", "probe"]
 ARM_NAMES: dict[Arm, str] = {"random": "random weights", "pretrained": "pretrained", "probe": "frozen probe"}
@@ -14,11 +15,10 @@ Labels = int | Literal["all"]
 
 LearningRates = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)]
 
-# Times the optimizer's default. Pretrained weights near the target want a tiny one, random weights a large one; grids
-# are extended where the best is at an edge, so that these are only where the search begins.
+# Times the optimizer's default; grids are extended where the best is at an edge.
 _FACTORS: dict[Arm, tuple[float, ...]] = {
-    "random": (0.3, 1.0, 3.0),
-    "pretrained": (0.03, 0.1, 0.3),
+    "random": LR_FACTORS["random"],
+    "pretrained": LR_FACTORS["source"],
     "probe": (1.0,),  # its head is solved, which takes no learning rate
 }
 
@@ -35,8 +35,7 @@ class LrsConfig(Config):
     def of(self, arm: Arm, default_lr: float) -> tuple[float, ...]:
         """The grid an arm begins with, rising."""
         given: tuple[float, ...] | None = getattr(self, arm, None)
-        grid = given or tuple(float(f"{factor * default_lr:.3g}") for factor in _FACTORS[arm])
-        return tuple(sorted(set(grid)))
+        return tuple(sorted(set(given or lr_grid(_FACTORS[arm], default_lr))))
 
 
 class CompareSection(Config):

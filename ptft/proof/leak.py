@@ -43,7 +43,7 @@ class Pair:
         kind: `exact` for the same pixels, `near` for a changed copy (mirrored, compressed, cropped, lighter or
             darker), `features` for the closest to the backbone, which may well be another picture.
         distance: 0 for exact; of the looks for near, at most 0.0012; 1 - cosine of the features for features.
-        label: class of the test image; None where it has none.
+        label: class of the test image; None where it has none, or several, or numbers.
         test_row, seen_row: places in the test part and in the training part of `data`.
         test, seen: names of the images.
         data: name of the seen set.
@@ -129,7 +129,7 @@ def check_leaks(
     """Searches each seen set for the test images.
 
     Args:
-        test: the images to search for; labels index `classes`, -1 where there is none.
+        test: the images to search for; labels of one class index `classes`, -1 where there is none.
         classes: names.
         sets: to search.
         check_stop: called between batches; raises when a signal asked to stop.
@@ -192,7 +192,7 @@ def _pair(
     test_row: int,
     seen_row: int,
 ) -> Pair:
-    label = int(test.labels[test_row])
+    label = int(test.labels[test_row]) if test.labels.ndim == 1 else -1
     return Pair(
         kind=kind,
         distance=distance,

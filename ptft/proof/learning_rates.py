@@ -39,7 +39,7 @@ def choose_learning_rates(setting: Setting, run: Callable[[Sequence[Cell]], None
         run: runs those cells that have not been run.
     """
     section, config = setting.config.compare, setting.config
-    default_lr = type(config.optim).model_fields["lr"].default
+    default_lr = config.optim.usual_lr
     grids = {(arm, labels): section.lrs.of(arm, default_lr) for arm in section.arms for labels in setting.budgets}
     choices: dict[Place, Choice] = {}
     for extension in range(_MOST_EXTENSIONS + 1):

@@ -22,7 +22,7 @@ from ptft.runtime import derive_seed, pick_device
 from ptft.settings import CompareConfig, resolve
 from ptft.train.calibration import calibrate
 from ptft.transfer.origin import Origin
-from ptft.transfer.recipes import Budget
+from ptft.transfer.recipes import Budget, TransferConfig
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.sources import read_source
 
@@ -86,6 +86,7 @@ def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: C
         update={
             "data": data,
             "model": model,
+            "transfer": _without_races(config.transfer),
             "compare": config.compare.model_copy(update={"labels_per_class": labels}),
         }
     )
@@ -151,6 +152,11 @@ def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Origi
             f"these have {size}."
         )
     return model.model_copy(update={"in_channels": channels}), size
+
+
+def _without_races(transfer: TransferConfig) -> TransferConfig:
+    """The transfer with full for recipe auto: a comparison tries learning rates itself, all arms on equal terms."""
+    return transfer.model_copy(update={"recipe": "full"}) if transfer.recipe == "auto" else transfer
 
 
 def _with_validation(listed: Source, data: DataConfig) -> DataConfig:
@@ -236,7 +242,7 @@ def tell_plan(found: Plan, console: Console) -> None:
 
 def _fewest_runs(config: CompareConfig, num_points: int) -> int:
     section = config.compare
-    default_lr = type(config.optim).model_fields["lr"].default
+    default_lr = config.optim.usual_lr
     tuning = min(section.tuning_seeds, section.seeds)
     runs = (len(section.lrs.of(arm, default_lr)) * tuning + section.seeds - tuning for arm in section.arms)
     return num_points * sum(runs)

@@ -9,6 +9,8 @@ from ptft.checkpoint import Checkpoint
 from ptft.data.sources.listing import printable
 from ptft.errors import CheckpointError
 from ptft.models.outline import outline
+from ptft.report.measure import Measure
+from ptft.report.task_report import report_of
 from ptft.train.metrics import wilson_interval
 from ptft.transfer.origin import is_name
 from ptft.transfer.source import model_of, shapes_of
@@ -109,7 +111,7 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         f"  digest      {described['digest']} (verified)",
         f"  parameters  {described['num_parameters']:,}{', averaged weights (EMA)' if described['has_ema'] else ''}",
         *([f"  stages      {', '.join(described['stages'])}"] if described["stages"] else []),
-        f"  classes     {len(described['classes'])}: {', '.join(described['classes'])}",
+        *_outputs(described),
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
         f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}",
         f"  written by  ptft {environment.get('ptft', 'unknown')}, torch {environment.get('torch', 'unknown')}",
@@ -120,7 +122,8 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         data, score = run["data"], _score(run)
         lines.append(
             f"    {number}. {run['command']} {run['model']}: {run['steps']:,} steps on {data['origin']} "
-            f"({data['num_examples']:,} images, {len(data['classes'])} classes, {data['fingerprint'][:12]}){score}"
+            f"({data['num_examples']:,} images, {_measure(run).outputs(len(data['classes']))}, "
+            f"{data['fingerprint'][:12]}){score}"
         )
         if run["digest"]:
             lines.append(f"       checkpoint {run['digest'][:12]}")
@@ -138,9 +141,24 @@ def _stages(found: Checkpoint) -> list[str]:
     return [stage.name for stage in stages_of(backbone)]
 
 
+def _outputs(described: dict[str, Any]) -> list[str]:
+    """The classes; and of another task than single-label also what it is, of a regression with the units' scale."""
+    task, names = described["lineage"][-1]["task"], described["classes"]
+    noun = _measure(described["lineage"][-1]).nouns[1]
+    if task == "single-label":
+        return [f"  {noun:<11} {len(names)}: {', '.join(names)}"]
+    scale = zip(names, described["target_mean"], described["target_std"], strict=False)
+    told = [f"{name} ({mean:.4g} ± {std:.4g} in training)" for name, mean, std in scale] or names
+    return [f"  {'task':<11} {task}", f"  {noun:<11} {len(names)}: {', '.join(told)}"]
+
+
+def _measure(run: dict[str, Any]) -> Measure:
+    return report_of(run["task"]).measure
+
+
 def _score(run: dict[str, Any]) -> str:
     if run["top1"] is None:
-        return ""
+        return f", validation {run['score']}" if run["score"] else ""
     count = run["num_validation"]
     low, high = wilson_interval(round(run["top1"] * count), count)
     return f", validation {100 * run['top1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}, n = {count:,})"

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import isin, tensor
 
 from ptft.report.evidence import FeatureMap
 from ptft.report.figures import INK, blank, curve, legend_below, picture, style_of
+from ptft.report.measure import ACCURACY, Measure
 from ptft.report.page import Picture
 from ptft.report.run_record import RunRecord
 
 _MAX_NAMED = 20
 _NUM_PICKED = 8
 _MAX_BANDS = 4
+_MOST_POINTS = 2000
 
 
-def draw_loss(runs: Sequence[RunRecord]) -> Picture | None:
+def draw_loss(runs: Sequence[RunRecord], measure: Measure = ACCURACY) -> Picture | None:
     """Loss against the step: of one run on training and validation images, of several on the former alone."""
     figure, axes = blank()
     told = [run for run in runs if _column(run, "train_loss")[0]]
@@ -25,25 +28,26 @@ def draw_loss(runs: Sequence[RunRecord]) -> Picture | None:
         curve(axes, *_column(run, "train_loss"), index, "training" if len(runs) == 1 else run.name)
     if len(runs) == 1:
         curve(axes, *_column(runs[0], "validation_loss"), index=1, label="validation")
-    axes.set(xlabel="step", ylabel="loss (nats)")
+    axes.set(xlabel="step", ylabel=measure.loss_axis)
     legend_below(axes, 2)
-    return picture(figure, f"{_told(runs)} loss against the step.", "Loss: mean cross-entropy in nats.")
+    return picture(figure, f"{_told(runs)} loss against the step.", measure.loss_told)
 
 
-def draw_accuracy(runs: Sequence[RunRecord]) -> Picture | None:
-    """Validation accuracy against the step, with bands where they are few enough to be told apart."""
+def draw_measure(runs: Sequence[RunRecord], measure: Measure = ACCURACY) -> Picture | None:
+    """The measure on validation against the step, with bands where they are few enough to be told apart."""
     figure, axes = blank()
-    told = [run for run in runs if _column(run, "validation_top1")[0]]
+    key = f"validation_{measure.key}"
+    told = [run for run in runs if _column(run, key)[0]]
     if not told:
         return None
     for index, run in enumerate(runs):
         if run in told:
-            steps, shares = _column(run, "validation_top1", 100)
-            band = tuple(_column(run, f"validation_top1_{end}", 100)[1] for end in ("low", "high"))
+            steps, shares = _column(run, key, measure.factor)
+            band = tuple(_column(run, f"{key}_{end}", measure.factor)[1] for end in ("low", "high"))
             label = "validation" if len(runs) == 1 else run.name
             # A lone run has validation in the same colour as beside the training loss.
             curve(axes, steps, shares, index if len(runs) > 1 else 1, label, band if len(told) <= _MAX_BANDS else None)
-    axes.set(xlabel="step", ylabel="accuracy (%)")
+    axes.set(xlabel="step", ylabel=measure.axis)
     if len(runs) > 1:
         legend_below(axes, 2)
     elif runs[0].summary:
@@ -52,8 +56,8 @@ def draw_accuracy(runs: Sequence[RunRecord]) -> Picture | None:
     bands = " with its 95 % interval" if len(told) <= _MAX_BANDS else ""
     return picture(
         figure,
-        f"{_told(runs)} validation accuracy against the step{bands}.",
-        f"Accuracy on validation{bands}, n = {_sizes(told)}.{ending}",
+        f"{_told(runs)} validation {measure.name} against the step{bands}.",
+        f"{measure.title} on validation{bands}, n = {_sizes(told, key)}.{ending}",
     )
 
 
@@ -78,6 +82,24 @@ def draw_reliability(calibration: dict[str, Any]) -> Picture:
         "Reliability diagram: share of images predicted right against the confidence of the prediction.",
         "Each point is the images of one range of confidence, larger for more images, with its 95 % interval. On the "
         "dashed line the classifier is right as often as it says; below it, it is too sure of itself.",
+    )
+
+
+def draw_predicted(truth: np.ndarray, predicted: np.ndarray, name: str) -> Picture:
+    """Predicted against true values, float64 (N,) each, of one target; at most 2,000 images, spread evenly."""
+    figure, axes = blank(3.9, 3.4)
+    rows = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), _MOST_POINTS)).round().astype(int))
+    ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+    axes.plot(ends, ends, color=INK, linewidth=1, linestyle=(0, (3, 3)))
+    colour, marker = style_of(0)
+    opacity = 0.7 if len(rows) <= 300 else 0.3
+    axes.scatter(truth[rows], predicted[rows], s=14, color=colour, marker=marker, alpha=opacity, linewidths=0)
+    axes.set(xlabel=f"true {_short(name)}", ylabel=f"predicted {_short(name)}")
+    some = f"{len(rows):,} of {len(truth):,}" if len(rows) < len(truth) else f"{len(truth):,}"
+    return picture(
+        figure,
+        f"Scatter plot of predicted against true {name}.",
+        f"{name} of {some} images. On the dashed line the prediction is the truth.",
     )
 
 
@@ -120,8 +142,8 @@ def _column(run: RunRecord, key: str, factor: float = 1) -> tuple[list[float], l
     return [line["step"] for line in lines], [factor * line[key] for line in lines]
 
 
-def _sizes(runs: Sequence[RunRecord]) -> str:
-    sizes = {line["validation_num_examples"] for run in runs for line in run.metrics if "validation_top1" in line}
+def _sizes(runs: Sequence[RunRecord], key: str) -> str:
+    sizes = {line["validation_num_examples"] for run in runs for line in run.metrics if key in line}
     return " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
 
 

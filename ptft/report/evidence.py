@@ -113,7 +113,7 @@ def gather_evidence(
     return Evidence(
         part,
         mistakes=show(mistakes),
-        heated=_heated(heated, classifier, format_, device),
+        heated=ask_where(heated, classifier, format_, device),
         feature_map=_map(classifier, examples, format_, device, check_stop),
     )
 
@@ -172,7 +172,8 @@ def _one_of_each_class(rows: Sequence[int], predicted: Tensor) -> list[int]:
     return sorted(rows, key=lambda row: first[int(predicted[row])] != row)
 
 
-def _heated(shown: Sequence[Shown], classifier: Classifier, format_: Format, device: torch.device) -> list[Shown]:
+def ask_where(shown: Sequence[Shown], classifier: Classifier, format_: Format, device: torch.device) -> list[Shown]:
+    """The same with what spoke for `predicted` in each; none of them where the backbone gives none."""
     if not shown:
         return []
     classifier.eval()

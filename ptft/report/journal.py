@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ptft.report.console import Bar
 from ptft.run_folder import RunFolder
 from ptft.storage import storage_errors, write_text_durably
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores
 from ptft.train.state import Progress
 
 _EVENTS = "write TensorBoard events to"
@@ -59,7 +59,7 @@ class Journal:
         self._write(step, numbers)
         self._bar.update(step, f"epoch {step / self._steps_per_epoch:.1f}  loss {loss:.3f}  lr {lr:.3g}")
 
-    def validation(self, step: int, scores: Scores, is_best: bool) -> None:
+    def validation(self, step: int, scores: TaskScores, is_best: bool) -> None:
         """Scores of one evaluation."""
         self._write(step, {f"validation_{key}": value for key, value in scores.summary().items()})
         best = "  best so far" if is_best else ""
@@ -102,7 +102,7 @@ class Unwritten:
     def train(self, step: int, loss: float, lr: float, grad_norm: float) -> None:
         """Nothing."""
 
-    def validation(self, step: int, scores: Scores, is_best: bool) -> None:
+    def validation(self, step: int, scores: TaskScores, is_best: bool) -> None:
         """Nothing."""
 
     def say(self, text: str) -> None:

@@ -1,5 +1,7 @@
 """The part of a run's page that shows images: mistakes, Grad-CAM, feature map."""
 
+from collections.abc import Sequence
+
 from ptft.report.charts import draw_feature_map
 from ptft.report.evidence import Evidence, Shown
 from ptft.report.page import Block, Gallery, Picture, Prose, Section
@@ -9,10 +11,12 @@ from ptft.report.run_record import RunRecord
 _MAX_NAME = 30
 
 
-def picture_sections(run: RunRecord, evidence: Evidence | None) -> list[Section]:
-    """None where there is no evidence."""
+def picture_sections(run: RunRecord, evidence: Evidence | Sequence[Section] | None) -> list[Section]:
+    """None where there is no evidence; that of other tasks comes in sections."""
     if evidence is None or run.summary is None:
         return []
+    if not isinstance(evidence, Evidence):
+        return list(evidence)
     classes, sections = run.summary["classes"], []
     if evidence.mistakes:
         size = evidence.mistakes[0].image.shape[-1]

@@ -1,21 +1,22 @@
 """The page of one run: the verdict, and what stands behind it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from ptft.report.charts import draw_accuracy, draw_loss
+from ptft.report.charts import draw_loss, draw_measure
 from ptft.report.console import duration
 from ptft.report.evidence import Evidence
 from ptft.report.leak_sections import leak_sections
 from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, Section, Table
 from ptft.report.picture_sections import picture_sections
 from ptft.report.run_record import RunRecord
-from ptft.report.score_sections import interval, most_common, score_sections
+from ptft.report.task_report import report_of
 
 _MAX_OPEN_ROWS = 30
 
 
-def page_of_run(run: RunRecord, evidence: Evidence | None, missing: str = "") -> Page:
+def page_of_run(run: RunRecord, evidence: Evidence | Sequence[Section] | None, missing: str = "") -> Page:
     """Everything a run folder knows, and what a look at its images showed.
 
     Args:
@@ -23,13 +24,12 @@ def page_of_run(run: RunRecord, evidence: Evidence | None, missing: str = "") ->
         evidence: None where the images or the checkpoint are not there.
         missing: why they are not, a sentence.
     """
-    title = f"{run.command} {run.name}"
-    leak = leak_sections((run.summary or {}).get("leak"))
+    title, report = f"{run.command} {run.name}", report_of(run.task)
     sections = [
         *_curves(run),
-        *score_sections(run),
+        *(report.sections(run) if run.scores else []),
         *picture_sections(run, evidence),
-        *leak,
+        *leak_sections((run.summary or {}).get("leak")),
         *_history(run),
         _again(run),
     ]
@@ -39,57 +39,38 @@ def page_of_run(run: RunRecord, evidence: Evidence | None, missing: str = "") ->
     if scores is None:
         verdict = f"{run.summary['steps']:,} steps, no images held out to judge by"
         return Page(title, verdict, _facts(run), sections, notes=_notes(run, evidence, missing))
-    verdict = f"{100 * scores['top1']:.1f} % right"
-    return Page(title, verdict, _facts(run), sections, lead=_lead(run), notes=_notes(run, evidence, missing))
-
-
-def _lead(run: RunRecord) -> str:
-    scores = run.scores or {}
-    guess = most_common(scores["confusion"])
-    verb = "clearly more than" if scores["top1_low"] > guess else "not clearly more than"
-    return (
-        f"Of {scores['num_examples']:,} {run.part} images; 95 % interval {100 * scores['top1_low']:.1f} to "
-        f"{100 * scores['top1_high']:.1f} %. This is {verb} the {100 * guess:.1f} % that naming the most common class "
-        "always would get right."
-    )
+    notes = _notes(run, evidence, missing)
+    return Page(title, report.verdict(scores), _facts(run), sections, lead=report.lead(run), notes=notes)
 
 
 def _facts(run: RunRecord) -> list[Fact]:
-    summary, scores = run.summary or {}, run.scores
-    facts = []
-    if scores:
-        facts += [Fact("accuracy", f"{100 * scores['top1']:.1f} %", interval(scores))]
-        if "top5_low" in scores:
-            facts.append(Fact("right in top 5", f"{100 * scores['top5']:.1f} %", interval(scores, "top5")))
-    if calibration := summary.get("calibration"):
-        facts.append(Fact("calibration error", f"{100 * calibration['error']:.1f} %", _scaled(calibration)))
-    facts.append(Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}"))
-    facts.append(Fact("training", duration(summary["seconds"]), summary["reason"]))
-    return [*facts, _trained_on(summary)]
+    summary = run.summary or {}
+    return [
+        *report_of(run.task).facts(run),
+        Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}"),
+        Fact("training", duration(summary["seconds"]), summary["reason"]),
+        _trained_on(run, summary),
+    ]
 
 
-def _trained_on(summary: dict[str, Any]) -> Fact:
+def _trained_on(run: RunRecord, summary: dict[str, Any]) -> Fact:
     data = summary["lineage"][-1]["data"]
-    return Fact("training images", f"{data['num_examples']:,}", f"{len(data['classes']):,} classes, {data['origin']}")
+    outputs = report_of(run.task).measure.outputs(len(data["classes"]))
+    return Fact("training images", f"{data['num_examples']:,}", f"{outputs}, {data['origin']}")
 
 
-def _scaled(calibration: dict[str, Any]) -> str:
-    n = f"n = {calibration['num_examples']:,}"
-    return f"{100 * calibration['scaled_error']:.1f} % after temperature, {n}" if "scaled_error" in calibration else n
-
-
-def _notes(run: RunRecord, evidence: Evidence | None, missing: str) -> list[str]:
-    summary, notes = run.summary or {}, []
+def _notes(run: RunRecord, evidence: Evidence | Sequence[Section] | None, missing: str) -> list[str]:
+    summary, notes, report = run.summary or {}, [], report_of(run.task)
     if run.part == "validation":
         notes.append(
-            "There is no test part: the accuracy is of the validation images, which also chose the checkpoint. "
-            "Expect a little less on new images."
+            f"There is no test part: the {report.measure.name} is of the validation images, which also chose the "
+            "checkpoint. Expect a little less on new images."
         )
-    if run.scores and (absent := [row["class"] for row in run.scores["per_class"] if not row["num_examples"]]):
-        notes.append(f"No {run.part} image of {_listed(absent)}: the accuracy says nothing about it.")
+    if run.scores:
+        notes += report.notes(run)
     if seen := (summary.get("leak") or {}).get("num_seen"):
         were = "1 test image was" if seen == 1 else f"{seen:,} test images were"
-        notes.append(f"{were} seen in training: the accuracy leans on that; see below, and `ptft leak`.")
+        notes.append(f"{were} seen in training: the {report.measure.name} leans on that; see below, and `ptft leak`.")
     if bad := summary.get("bad_images"):
         left_out = (
             "1 image could not be read and was" if len(bad) == 1 else f"{len(bad):,} images could not be read and were"
@@ -112,17 +93,20 @@ def _status_notes(run: RunRecord) -> list[str]:
 
 
 def _progress(run: RunRecord) -> list[Fact]:
-    looks = [line for line in run.metrics if "validation_top1" in line]
+    measure = report_of(run.task).measure
+    key = f"validation_{measure.key}"
+    looks = [line for line in run.metrics if line.get(key) is not None]
     if not looks:
         return []
-    best = max(looks, key=lambda line: line["validation_top1"])
+    best = max(looks, key=lambda line: line[key])
     scores = {key.removeprefix("validation_"): value for key, value in best.items()}
-    note = f"{interval(scores)}; the best look so far, at step {best['step']:,}: optimistic"
-    return [Fact("validation accuracy", f"{100 * scores['top1']:.1f} %", note)]
+    note = f"{measure.interval(scores)}; the best look so far, at step {best['step']:,}: optimistic"
+    return [Fact(f"validation {measure.name}", measure.shown(scores[measure.key]), note)]
 
 
 def _curves(run: RunRecord) -> list[Section]:
-    drawn = [drawing for drawing in (draw_accuracy([run]), draw_loss([run])) if drawing]
+    measure = report_of(run.task).measure
+    drawn = [drawing for drawing in (draw_measure([run], measure), draw_loss([run], measure)) if drawing]
     return [Section("Learning curves", drawn)] if drawn else []
 
 
@@ -158,7 +142,8 @@ def lineage_graph(lineage: list[dict[str, Any]], digest: str) -> Graph:
     nodes: list[Node] = []
     for index, ancestor in enumerate(lineage):
         data = ancestor["data"]
-        size = f"{data['num_examples']:,} images, {len(data['classes']):,} classes"
+        outputs = report_of(ancestor.get("task", "single-label")).measure.outputs(len(data["classes"]))
+        size = f"{data['num_examples']:,} images, {outputs}"
         nodes.append(Node(f"data {index}", [data["origin"], size, f"data {data['fingerprint'][:12]}"], is_data=True))
         lines = [f"{ancestor['command']} {ancestor['model']}", f"{ancestor['steps']:,} steps"]
         lines.append(f"checkpoint {(ancestor['digest'] or digest)[:12]}")
@@ -181,7 +166,3 @@ def _again(run: RunRecord) -> Section:
         rows = [[str(key), "–" if value is None else str(value)] for key, value in machine.items()]
         blocks.append(Fold("Environment", [Table(["what", "it was"], rows, "The machine and versions.")]))
     return Section("Reproduce", blocks)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

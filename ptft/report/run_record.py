@@ -39,6 +39,12 @@ class RunRecord:
         return str(lineage[-1]["command"] if lineage else self.status.get("command", "run"))
 
     @property
+    def task(self) -> str:
+        """Which kind of task; see `ptft.tasks`."""
+        section = self.config.get("task")
+        return str(section.get("name")) if isinstance(section, dict) else "single-label"
+
+    @property
     def part(self) -> str | None:
         """The part its accuracy is of: test where there is one, else validation; None without either."""
         return next((part for part in ("test", "validation") if part in (self.summary or {})), None)

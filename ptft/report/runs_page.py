@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from ptft.config.wording import flatten
-from ptft.report.charts import draw_accuracy, draw_loss
+from ptft.report.charts import draw_loss, draw_measure
 from ptft.report.console import duration
+from ptft.report.measure import Measure
 from ptft.report.page import Block, Cell, Fact, Page, Prose, Section, Table, count, percent
 from ptft.report.run_record import RunRecord
-from ptft.report.score_sections import interval, most_common
+from ptft.report.task_report import report_of
 
 # What decides which images a run is tested on; the rest of `data`, and the seed, only decide what it learns from.
 _TESTED_ON = ("name", "root", "path", "dataset", "variant", "classes", "test", "split_seed")
@@ -20,22 +21,51 @@ _MAX_FACTS = 6
 def page_of_runs(runs: Sequence[RunRecord]) -> Page:
     """The page of at least two runs, finished or not, of any tasks."""
     named = _told_apart(runs)
-    ranked = sorted((run for run in named if run.scores), key=lambda run: -_scores(run)["top1"])
-    verdict, lead = _verdict(ranked)
+    kinds = {run.task for run in named}
+    if len(kinds) > 1:
+        return _page_of_kinds(named)
+    measure = report_of(kinds.pop()).measure
+    ranked = sorted((run for run in named if run.scores), key=lambda run: -_merit(run, measure))
+    verdict, lead = _verdict(ranked, measure)
     return Page(
         title=f"{len(runs)} runs side by side",
         verdict=verdict,
         lead=lead,
         facts=[
-            Fact(run.name, f"{100 * _scores(run)['top1']:.1f} %", interval(_scores(run))) for run in ranked[:_MAX_FACTS]
+            Fact(run.name, measure.shown(_scores(run)[measure.key]), measure.interval(_scores(run)))
+            for run in ranked[:_MAX_FACTS]
         ],
-        notes=_notes(named),
+        notes=_notes(named, measure),
         sections=[
-            Section("Results", [_results(named)]),
-            Section("Learning curves", [drawing for drawing in (draw_accuracy(named), draw_loss(named)) if drawing]),
+            Section("Results", [_results(named, measure)]),
+            Section("Learning curves", _curves(named, measure)),
             Section("How the configs differ", _differences(named)),
         ],
     )
+
+
+def _page_of_kinds(runs: Sequence[RunRecord]) -> Page:
+    """Runs that have no number in common: each with its own."""
+    told = [(run, report_of(run.task).measure) for run in runs if run.scores]
+    return Page(
+        title=f"{len(runs)} runs side by side",
+        verdict="Runs of different tasks",
+        lead="They do not answer the same question: their scores cannot be compared.",
+        facts=[
+            Fact(run.name, f"{measure.name} {measure.shown(_scores(run)[measure.key])}", measure.interval(_scores(run)))
+            for run, measure in told[:_MAX_FACTS]
+        ],
+        sections=[Section("How the configs differ", _differences(runs))],
+    )
+
+
+def _curves(runs: Sequence[RunRecord], measure: Measure) -> list[Block]:
+    return [drawing for drawing in (draw_measure(runs, measure), draw_loss(runs, measure)) if drawing]
+
+
+def _merit(run: RunRecord, measure: Measure) -> float:
+    value = _scores(run)[measure.key]
+    return float("-inf") if value is None else float(value)
 
 
 def _told_apart(runs: Sequence[RunRecord]) -> list[RunRecord]:
@@ -48,18 +78,18 @@ def _scores(run: RunRecord) -> dict[str, Any]:
     return run.scores or {}
 
 
-def _verdict(ranked: Sequence[RunRecord]) -> tuple[str, str]:
+def _verdict(ranked: Sequence[RunRecord], measure: Measure) -> tuple[str, str]:
     """Which run is ahead, as far as intervals tell; and the sentence below."""
     if not ranked:
         return "No run has a result yet", ""
     if len({_tested_on(run) for run in ranked}) > 1:
         return (
             "Runs of different tasks",
-            "They were not tested on the same images: their accuracies cannot be compared.",
+            f"They were not tested on the same images: their {measure.plural} cannot be compared.",
         )
     first, *others = ranked
-    told = f"{first.name} has {100 * _scores(first)['top1']:.1f} % ({interval(_scores(first))})"
-    level = [run for run in others if _scores(run)["top1_high"] >= _scores(first)["top1_low"]]
+    told = f"{first.name} has {measure.shown(_scores(first)[measure.key])} ({measure.interval(_scores(first))})"
+    level = [run for run in others if _reaches(run, first, measure)]
     if not others:
         return "One run has a result", f"{told}."
     if not level:
@@ -70,19 +100,25 @@ def _verdict(ranked: Sequence[RunRecord]) -> tuple[str, str]:
     )
 
 
+def _reaches(run: RunRecord, first: RunRecord, measure: Measure) -> bool:
+    """Whether the interval of one run reaches into that of the first, as far as both are known."""
+    high, low = _scores(run)[f"{measure.key}_high"], _scores(first)[f"{measure.key}_low"]
+    return high is None or low is None or high >= low
+
+
 def _tested_on(run: RunRecord) -> str:
     data = run.config.get("data", {})
     return repr((run.part, _scores(run)["num_examples"], [data.get(key) for key in _TESTED_ON]))
 
 
-def _notes(runs: Sequence[RunRecord]) -> list[str]:
+def _notes(runs: Sequence[RunRecord], measure: Measure) -> list[str]:
     notes = []
     if unfinished := [run.name for run in runs if run.summary is None]:
         notes.append(f"Not finished: {', '.join(unfinished)}.")
     if any(run.part == "validation" for run in runs):
         notes.append(
-            "Where there is no test part, the accuracy is of the validation images, which also chose the checkpoint: "
-            "optimistic."
+            f"Where there is no test part, the {measure.name} is of the validation images, which also chose the "
+            "checkpoint: optimistic."
         )
     return [
         *notes,
@@ -91,10 +127,10 @@ def _notes(runs: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _results(runs: Sequence[RunRecord]) -> Table:
+def _results(runs: Sequence[RunRecord], measure: Measure) -> Table:
     columns = [
         "run",
-        "accuracy",
+        measure.name,
         "95 % interval",
         "n",
         "part",
@@ -105,29 +141,33 @@ def _results(runs: Sequence[RunRecord]) -> Table:
     ]
     return Table(
         columns,
-        [_result(run) for run in runs],
-        "Results of the final checkpoints. Guessing: naming the most common class always.",
+        [_result(run, measure) for run in runs],
+        f"Results of the final checkpoints. Guessing: {measure.guessing}.",
     )
 
 
-def _result(run: RunRecord) -> list[str | Cell]:
+def _result(run: RunRecord, measure: Measure) -> list[str | Cell]:
     summary, scores = run.summary or {}, run.scores
     steps = count(summary.get("steps", run.status.get("step", 0)))
     if scores is None:
         state = "no images held out" if summary else run.status.get("state", "not finished")
         return [run.name, *(Cell("–") for _ in range(3)), str(state), Cell("–"), Cell("–"), steps, Cell("–")]
-    ends = Cell(f"{100 * scores['top1_low']:.1f} to {100 * scores['top1_high']:.1f}", scores["top1_low"])
     return [
         run.name,
-        percent(scores["top1"]),
-        ends,
+        Cell(measure.shown(scores[measure.key]), scores[measure.key]),
+        Cell(measure.ends(scores).removesuffix(" %"), scores[f"{measure.key}_low"]),
         count(scores["num_examples"]),
         str(run.part),
-        percent(most_common(scores["confusion"])),
+        _guess(run, measure),
         percent((summary.get("calibration") or {}).get("error")),
         steps,
         Cell(duration(summary["seconds"]), summary["seconds"]),
     ]
+
+
+def _guess(run: RunRecord, measure: Measure) -> Cell:
+    value = report_of(run.task).guess(run.scores or {})
+    return Cell(measure.shown(value), value)
 
 
 def _differences(runs: Sequence[RunRecord]) -> list[Block]:

@@ -12,7 +12,7 @@ from ptft.proof.leak import LeakCheck
 from ptft.report.console import Console
 from ptft.run_folder import RunFolder
 from ptft.storage import write_text_durably
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Summary:
 
     command: str
     checkpoint: Checkpoint
-    scores: Mapping[Part, Scores]
+    scores: Mapping[Part, TaskScores]
     steps: int
     num_nonfinite: int
     seconds: float
@@ -66,13 +66,9 @@ class Summary:
         }
 
 
-def describe_scores(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
-    """Scores as plain Python: one-line numbers, per class, confusion matrix (rows are true classes)."""
-    return {
-        **scores.summary(),
-        "per_class": scores.per_class(classes),
-        "confusion": scores.confusion.tolist(),
-    }
+def describe_scores(scores: TaskScores, classes: Sequence[str]) -> dict[str, Any]:
+    """Scores as plain Python: one-line numbers, and all that belongs to the task, such as the numbers per class."""
+    return {**scores.summary(), **scores.details(classes)}
 
 
 def write_summary(folder: RunFolder, summary: Summary) -> None:
@@ -86,7 +82,7 @@ def describe_task(task: Task) -> list[str]:
     counts = ", ".join(f"{len(task.parts[part]):,} {part}" for part in PARTS if part in task.parts)
     channels = "grey" if format_.in_channels == 1 else f"{format_.in_channels} channels"
     lines = [
-        f"data: {task.origin}: {counts}; {len(task.classes)} classes; "
+        f"data: {task.origin}: {counts}; {len(task.classes)} {task.labelling.nouns[len(task.classes) != 1]}; "
         f"{format_.image_size}x{format_.image_size} pixels, {channels}."
     ]
     if "validation" not in task.parts:
@@ -97,19 +93,18 @@ def describe_task(task: Task) -> list[str]:
     return lines
 
 
-def print_scores(console: Console, scores: Scores, classes: Sequence[str]) -> None:
-    """Per-class table and, for up to 20 classes, the confusion matrix."""
+def print_scores(console: Console, scores: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Per-class table and, for up to 20 classes, the confusion matrix, of scores as `describe_scores` gives them."""
     rows = [
         [row["class"], f"{row['num_examples']:,}", _percent(row["precision"]), _percent(row["recall"]), _interval(row)]
-        for row in scores.per_class(classes)
+        for row in scores["per_class"]
     ]
-    console.say(f"naming the most common class always would be right for {_percent(scores.most_common)}.")
+    most_common = max(map(sum, scores["confusion"])) / scores["num_examples"]
+    console.say(f"naming the most common class always would be right for {_percent(most_common)}.")
     console.table(["class", "n", "precision", "recall", "95 % interval"], rows)
     if len(classes) <= 20:
         columns = ["true \\ predicted", *(_short(name) for name in classes)]
-        cells = [
-            [name, *(str(cell) for cell in row)] for name, row in zip(classes, scores.confusion.tolist(), strict=True)
-        ]
+        cells = [[name, *(str(cell) for cell in row)] for name, row in zip(classes, scores["confusion"], strict=True)]
         console.table(columns, cells)
 
 

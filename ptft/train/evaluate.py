@@ -12,7 +12,7 @@ from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import NotFiniteError
 from ptft.models.classifier import Classifier
 from ptft.runtime import Precision, autocast, is_out_of_memory
-from ptft.train.metrics import Scores, Tally
+from ptft.train.metrics import Tally, TaskScores, TaskTally
 
 _BATCH_SIZE = 256
 
@@ -118,7 +118,7 @@ class Predictions:
 
     Attributes:
         logits: float32 (N, K), on the CPU.
-        labels: int64 (N,), the truth.
+        labels: the truth, as `Examples` has it.
     """
 
     logits: Tensor
@@ -129,13 +129,16 @@ class Predictions:
         shares = (self.logits.double() / temperature).softmax(dim=1)
         return shares.amax(dim=1).clamp(max=1.0), self.logits.argmax(dim=1)
 
-    def scores(self) -> Scores:
+    def scores(self, tally: TaskTally | None = None) -> TaskScores:
         """As `evaluate` gives them, to the bit where that ran on the CPU.
+
+        Args:
+            tally: of the task; None for one class an image.
 
         Raises:
             NotFiniteError: the loss is not: the weights are spoilt.
         """
-        tally = Tally(self.logits.shape[1], self.logits.device)
+        tally = tally or Tally(self.logits.shape[1], self.logits.device)
         for logits, labels in zip(self.logits.split(_BATCH_SIZE), self.labels.split(_BATCH_SIZE), strict=True):
             tally.add(logits, labels)
         return _finite(tally.scores())
@@ -163,20 +166,21 @@ def evaluate(
     device: torch.device,
     precision: Precision = "fp32",
     check_stop: Callable[[], None] = lambda: None,
+    tally: TaskTally | None = None,
     ranks: Ranks = ALONE,
-) -> Scores:
-    """Scores of a classifier on one part; arguments as `logits_of`.
+) -> TaskScores:
+    """Scores of a classifier on one part; arguments as `logits_of` and `Predictions.scores`.
 
     Raises:
         NotFiniteError: the loss is not: the weights are spoilt.
     """
-    tally = Tally(num_classes, device)
+    tally = tally or Tally(num_classes, device)
     for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop, ranks):
         tally.add(logits, examples.labels[rows].to(device))
     return _finite(tally.scores())
 
 
-def _finite(scores: Scores) -> Scores:
+def _finite(scores: TaskScores) -> TaskScores:
     if not math.isfinite(scores.loss):
         raise NotFiniteError(
             "the loss on held-out images is not finite. Train again, in a new run folder, with a lower optim.lr, "

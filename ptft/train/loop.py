@@ -13,7 +13,7 @@ from torch import Tensor
 from ptft.data.batches import Batch, Batches
 from ptft.errors import NotFiniteError, StoppedError
 from ptft.models.classifier import Classifier
-from ptft.train.metrics import Scores
+from ptft.train.metrics import TaskScores
 from ptft.train.schedule import Schedule
 from ptft.train.state import Progress, State
 
@@ -73,7 +73,7 @@ class Journal(Protocol):
         """Mean training loss of the steps since the last line; learning rate and gradient norm of `step`."""
         ...
 
-    def validation(self, step: int, scores: Scores, is_best: bool) -> None:
+    def validation(self, step: int, scores: TaskScores, is_best: bool) -> None:
         """Scores of one evaluation."""
         ...
 
@@ -113,7 +113,7 @@ def fit(
     batches: Batches,
     plan: Plan,
     *,
-    evaluate: Callable[[Classifier], Scores] | None,
+    evaluate: Callable[[Classifier], TaskScores] | None,
     journal: Journal,
     saver: Saver,
     check_stop: Callable[[], None],
@@ -160,7 +160,7 @@ class _Loop:
         stepper: Stepper,
         batches: Batches,
         plan: Plan,
-        evaluate: Callable[[Classifier], Scores] | None,
+        evaluate: Callable[[Classifier], TaskScores] | None,
         journal: Journal,
         saver: Saver,
         check_stop: Callable[[], None],
@@ -296,17 +296,18 @@ def _is_due(step: int, plan: Plan) -> bool:
     return step == plan.num_steps or any(step % period == 0 for period in every)
 
 
-def _evaluate(state: State, evaluate: Callable[[Classifier], Scores], journal: Journal, saver: Saver) -> None:
+def _evaluate(state: State, evaluate: Callable[[Classifier], TaskScores], journal: Journal, saver: Saver) -> None:
     progress = state.progress
     if progress.evaluated_step == progress.step:
         return
     scores = evaluate(state.weights_to_use())
-    is_best = progress.is_better(scores.top1, scores.loss)
+    is_best = progress.is_better(scores.merit, scores.loss)
     progress.evaluated_step = progress.step
     progress.num_stale = 0 if is_best else progress.num_stale + 1
     if is_best:
         progress.best_step = progress.step
-        progress.best_top1, progress.best_loss = scores.top1, scores.loss
+        progress.best_merit, progress.best_loss = scores.merit, scores.loss
+        progress.best_told = scores.ancestry()
     # The line first: a checkpoint that has these scores must never be without it.
     journal.validation(progress.step, scores, is_best)
     if is_best:

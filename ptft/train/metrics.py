@@ -1,10 +1,12 @@
-"""What a classifier's predictions are worth: counts, accuracy with its interval, per-class precision and recall."""
+"""What predictions are worth: what all tasks' scores answer, and those of a classifier of one class an image: counts,
+accuracy with its interval, per-class precision and recall.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +28,57 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class TaskScores(Protocol):
+    """Scores on one part, of whatever task."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the images of what training minimises, without smoothing, weights or mixing."""
+        ...
+
+    @property
+    def num_examples(self) -> int:
+        """Images behind them."""
+        ...
+
+    @property
+    def merit(self) -> float:
+        """What the best checkpoint is chosen by, the higher the better."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers that fit in one line of metrics.jsonl, each with its interval."""
+        ...
+
+    def details(self, classes: Sequence[str]) -> dict[str, Any]:
+        """What summary.json has besides, as plain Python."""
+        ...
+
+    def ancestry(self) -> dict[str, Any]:
+        """What a checkpoint's lineage tells: fields of `ptft.checkpoint.Ancestor`."""
+        ...
+
+    def short(self) -> str:
+        """The merit in a word or two."""
+        ...
+
+    def sentence(self) -> str:
+        """The scores with intervals and n."""
+        ...
+
+
+class TaskTally(Protocol):
+    """Adds up the scores of one part, batch by batch."""
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Counts one batch: float (B, K), and the labels of the task, on one device."""
+        ...
+
+    def scores(self) -> TaskScores:
+        """Of all batches added so far; at least one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +107,11 @@ class Scores:
     def top1(self) -> float:
         """Share of images predicted right, in [0, 1]."""
         return self.num_correct / self.num_examples
+
+    @property
+    def merit(self) -> float:
+        """top1."""
+        return self.top1
 
     @property
     def most_common(self) -> float:
@@ -95,6 +153,18 @@ class Scores:
             num_near = round(self.top5 * self.num_examples)
             line["top5_low"], line["top5_high"] = wilson_interval(num_near, self.num_examples)
         return line | {"num_examples": self.num_examples}
+
+    def details(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Per class, and the confusion matrix (rows are true classes)."""
+        return {"per_class": self.per_class(classes), "confusion": self.confusion.tolist()}
+
+    def ancestry(self) -> dict[str, Any]:
+        """top1."""
+        return {"top1": self.top1}
+
+    def short(self) -> str:
+        """`91.2 %`."""
+        return f"{100 * self.top1:.1f} %"
 
     def sentence(self) -> str:
         """`91.2 % right (95 % interval 90.0 to 92.4, n = 2,000)`."""

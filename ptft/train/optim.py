@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,9 +32,12 @@ class Group:
 class Sgd(Config):
     """SGD with (Nesterov) momentum; the default."""
 
+    usual_lr: ClassVar[float] = 0.1
+    finetune_lr: ClassVar[float] = 0.02
+
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    """Peak learning rate, reached after the warmup."""
+    lr: Annotated[float, Field(gt=0, examples=[0.1])] | None = None
+    """Peak learning rate, reached after the warmup. Default: 0.1; for finetune 0.02, or what recipe auto chooses."""
     weight_decay: float = Field(5e-4, ge=0)
     """Added to the gradient of weights; never of biases and norms."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -49,7 +52,7 @@ class Sgd(Config):
 
         nesterov = self.nesterov and self.momentum > 0
         parts = decay_groups(model, self.weight_decay, groups)
-        optimizer = SGD(parts, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
+        optimizer = SGD(parts, lr=self.lr or self.usual_lr, momentum=self.momentum, nesterov=nesterov, fused=True)
         # torch leaves the first buffer unwritten when `found_inf` forbids the first step; from zeros the first step
         # is the same: momentum * 0 + gradient.
         for group in optimizer.param_groups if self.momentum else ():
@@ -61,9 +64,12 @@ class Sgd(Config):
 class AdamW(Config):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
+    usual_lr: ClassVar[float] = 1e-3
+    finetune_lr: ClassVar[float] = 1e-3
+
     name: Literal["adamw"]
-    lr: float = Field(1e-3, gt=0)
-    """Peak learning rate, reached after the warmup."""
+    lr: Annotated[float, Field(gt=0, examples=[0.001])] | None = None
+    """Peak learning rate, reached after the warmup. Default: 0.001, or what recipe auto chooses."""
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled, multiplied by the learning rate; never on biases and norms."""
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -76,7 +82,7 @@ class AdamW(Config):
         from torch.optim import AdamW
 
         parts = decay_groups(model, self.weight_decay, groups)
-        return AdamW(parts, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
+        return AdamW(parts, lr=self.lr or self.usual_lr, betas=(self.beta1, self.beta2), fused=True)
 
 
 Optim = Annotated[Sgd | AdamW, Field(discriminator="name")]

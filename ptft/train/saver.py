@@ -87,9 +87,9 @@ class Saver:
 
     def _describe(self, state: State) -> Metadata:
         progress = state.progress
-        top1 = progress.best_top1 if progress.best_step == progress.step and progress.step else None
+        is_best = progress.best_step == progress.step and progress.step > 0
         *ancestors, own = self._metadata.lineage
-        own = own.model_copy(update={"steps": progress.step, "top1": top1})
+        own = own.model_copy(update={"steps": progress.step, **(progress.best_told if is_best else {})})
         return self._metadata.model_copy(
             update={"step": progress.step, "progress": state.progress_dict(), "lineage": (*ancestors, own)}
         )

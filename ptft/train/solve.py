@@ -11,7 +11,7 @@ from ptft.data.folds import stratified_folds
 from ptft.data.task import Examples, Task
 from ptft.distributed.ranks import ALONE, Ranks
 from ptft.models.classifier import Classifier
-from ptft.objectives.cross_entropy import CrossEntropy
+from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, derive_seed
 from ptft.train.evaluate import features_of
 from ptft.train.logistic import Logistic, cross_entropy, fit_logistic
@@ -45,7 +45,7 @@ class HeadSolver:
     """
 
     task: Task
-    objective: CrossEntropy
+    objective: BatchLoss
     device: torch.device
     precision: Precision
     memory_format: torch.memory_format

@@ -56,7 +56,8 @@ class Progress:
         step: optimizer steps completed.
         evaluated_step: the last step whose validation scores are in.
         best_step: the step of the best validation score so far; 0 before the first.
-        best_top1, best_loss: that score.
+        best_merit, best_loss: that score.
+        best_told: what a checkpoint's lineage tells of it.
         num_stale: evaluations since.
         loss_sum, num_losses: of the steps since the last line of metrics.jsonl.
         seconds: spent in training, over all sessions.
@@ -70,8 +71,9 @@ class Progress:
     step: int = 0
     evaluated_step: int = 0
     best_step: int = 0
-    best_top1: float = 0.0
+    best_merit: float = 0.0
     best_loss: float = 0.0
+    best_told: dict[str, Any] = field(default_factory=dict)
     num_stale: int = 0
     loss_sum: float = 0.0
     num_losses: int = 0
@@ -82,9 +84,9 @@ class Progress:
     lr_factor: float = 1.0
     accumulate: int = 1
 
-    def is_better(self, top1: float, loss: float) -> bool:
-        """Whether a validation score beats the best: higher top1, or the same with a lower loss."""
-        return not self.best_step or (top1, -loss) > (self.best_top1, -self.best_loss)
+    def is_better(self, merit: float, loss: float) -> bool:
+        """Whether a validation score beats the best: more merit, or the same with a lower loss."""
+        return not self.best_step or (merit, -loss) > (self.best_merit, -self.best_loss)
 
 
 @dataclass
@@ -142,7 +144,7 @@ class State:
             for name, tensor in self.start.items():
                 tensor.copy_(tensors[f"start.{name}"])
             scaler = progress["scaler"]
-            self.progress = Progress(**{key: value for key, value in progress.items() if key != "scaler"})
+            self.progress = _progress({key: value for key, value in progress.items() if key != "scaler"})
             if scaler:
                 self.scaler.load_state_dict(scaler)
         except (KeyError, RuntimeError, TypeError) as error:
@@ -163,3 +165,11 @@ class State:
     def progress_dict(self) -> dict[str, Any]:
         """`progress` and the loss scaling as plain Python."""
         return asdict(self.progress) | {"scaler": self.scaler.state_dict()}
+
+
+def _progress(saved: dict[str, Any]) -> Progress:
+    """From a checkpoint; the older ones know one merit only, and call it top1."""
+    if "best_top1" in saved:
+        top1 = saved.pop("best_top1")
+        saved |= {"best_merit": top1, "best_told": {"top1": top1}}
+    return Progress(**saved)

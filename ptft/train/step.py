@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -12,8 +12,9 @@ from ptft.data.batches import Batch
 from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import OutOfMemoryError
 from ptft.models.classifier import Classifier
-from ptft.objectives.cross_entropy import CrossEntropy
+from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
+from ptft.train.co_tuning import co_tuning_loss
 from ptft.train.exchange import Exchange, Local
 from ptft.train.regime import Regime
 from ptft.train.state import State
@@ -35,13 +36,14 @@ class Stepper:
         accumulate: least number of micro-batches the global batch is cut into.
         clip_norm: the gradient's L2 norm is scaled down to at most this; None leaves it.
         regime: which parts are trained, and how fast; None trains everything at one learning rate.
+        co_tuning: λ of Co-Tuning, whose tensors are in the state's `start`; None is off.
         ranks: all that compute the step.
         exchange: what makes one gradient of theirs.
         cuts: whether micro-batches become smaller when memory runs out.
         say: told when they did.
     """
 
-    objective: CrossEntropy
+    objective: BatchLoss
     device: torch.device
     precision: Precision
     memory_format: torch.memory_format
@@ -49,6 +51,7 @@ class Stepper:
     accumulate: int = 1
     clip_norm: float | None = None
     regime: Regime | None = None
+    co_tuning: float | None = None
     ranks: Ranks = ALONE
     exchange: Exchange = field(default_factory=Local)
     cuts: bool = True
@@ -150,12 +153,23 @@ class Stepper:
             if (drawer := exchange.drawer(place)) is not None:
                 torch.manual_seed(derive_seed("dropout", self.seed, state.progress.step, drawer))
             with exchange.part(state.model, is_last=place == len(sizes) - 1) as forward:
-                with autocast(self.device, self.precision):
-                    logits = forward(part.contiguous(memory_format=self.memory_format))
-                loss = self.objective.loss(logits.float(), target) * (len(part) / own.size * exchange.factor)
+                mean = self._loss(state, forward, part.contiguous(memory_format=self.memory_format), target)
+                loss = mean * (len(part) / own.size * exchange.factor)
                 state.scaler.scale(loss).backward()
             exchange.add(state.model, loss.detach())
         return exchange.finish(state.model)
+
+    def _loss(self, state: State, forward: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Mean over a micro-batch; `forward` is the model, as the ranks call it."""
+        if self.co_tuning is None:
+            with autocast(self.device, self.precision):
+                logits = forward(images)
+            return self.objective.loss(logits.float(), targets)
+        with autocast(self.device, self.precision):
+            features = state.model.features(images)
+            logits = state.model.classify(features)
+        loss = self.objective.loss(logits.float(), targets)
+        return loss + self.co_tuning * co_tuning_loss(features.float(), targets, state.start)
 
     def _cut_finer(self, state: State, batch_size: int, reason: str) -> None:
         """Twice as many micro-batches, as far as that goes."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ptft.data.labelling import Scale
 from ptft.models.classifier import Classifier
 from ptft.transfer.report import TensorReport
 
@@ -13,7 +14,11 @@ _NAMES = ("head.weight", "head.bias")
 
 
 def load_head(
-    classifier: Classifier, source: Mapping[str, Tensor], source_classes: Sequence[str], target_classes: Sequence[str]
+    classifier: Classifier,
+    source: Mapping[str, Tensor],
+    source_classes: Sequence[str],
+    target_classes: Sequence[str],
+    other_task: str = "",
 ) -> tuple[list[TensorReport], list[str]]:
     """Copies the head rows of the classes that both tasks have, in place.
 
@@ -23,12 +28,17 @@ def load_head(
         source_classes: names of the source head's K rows; empty when they are not known. A name that stands for
             several rows keeps none of them.
         target_classes: names of the target head's rows.
+        other_task: name of the source's kind of task where the target's is another: no row is kept. A row of a softmax
+            says which class is likelier than the others (the same vector added to all rows changes nothing), one of a
+            sigmoid whether the class is there, one of a regression how much.
 
     Returns:
         A report for the head's weight and bias, and the classes whose row was kept.
     """
     weight, bias = source.get("head.weight"), source.get("head.bias")
     reason = _why_not(classifier, weight, bias, source_classes)
+    if other_task and weight is not None:
+        reason = f"the source's is of a {other_task} task: its rows mean something else"
     if reason or weight is None or bias is None:
         return _fresh(f"a new head for the target's classes ({reason})"), []
     counts = Counter(source_classes)
@@ -45,6 +55,36 @@ def load_head(
         return [TensorReport(name, "loaded") for name in _NAMES], kept
     words = f"{len(kept)} of {len(target_classes)} rows kept by class name, the others fresh"
     return [TensorReport(name, "adapted", words) for name in _NAMES], kept
+
+
+def rescaled_head(
+    tensors: Mapping[str, Tensor], source: tuple[Sequence[str], Scale], target: tuple[Sequence[str], Scale]
+) -> tuple[Mapping[str, Tensor], str]:
+    """Rows of a regression's head, moved from the source's standard deviations and means to the target's, by name.
+
+    So a row that is kept predicts the same number, in the target's own unit, as it did.
+
+    Args:
+        tensors: of the source.
+        source, target: names of the rows, and the scale of each.
+
+    Returns:
+        The tensors with another head, and a sentence about it; as they are where no name is shared or no head fits.
+    """
+    (names, own), (others, new) = source, target
+    weight, bias = tensors.get("head.weight"), tensors.get("head.bias")
+    shared = [name for name in names if name in others]
+    if weight is None or bias is None or len(weight) != len(names) or len(bias) != len(names) or not shared:
+        return tensors, ""
+    weight, bias = weight.double().clone(), bias.double().clone()
+    for row, name in enumerate(names):
+        if name in shared:
+            place = list(others).index(name)
+            weight[row] *= own.std[row] / new.std[place]
+            bias[row] = (bias[row] * own.std[row] + own.mean[row] - new.mean[place]) / new.std[place]
+    head = {"head.weight": weight.float(), "head.bias": bias.float()}
+    told = f"adapted: the head's rows of {', '.join(shared)} now count in the training images' standard deviations."
+    return {**tensors, **head}, told
 
 
 def _why_not(classifier: Classifier, weight: Tensor | None, bias: Tensor | None, source_classes: Sequence[str]) -> str:

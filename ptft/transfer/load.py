@@ -31,6 +31,7 @@ def transfer(
     source_classes: Sequence[str],
     target_classes: Sequence[str],
     min_loaded: float,
+    other_task: str = "",
 ) -> TransferReport:
     """Loads source weights into `classifier`, in place.
 
@@ -44,6 +45,7 @@ def transfer(
         source_classes: names of the source head's rows; empty when they are not known.
         target_classes: names of the target head's rows.
         min_loaded: smallest share of the backbone to accept, in [0, 1].
+        other_task: name of the source's kind of task where the target's is another.
 
     Raises:
         TransferError: less than `min_loaded` of the backbone was loaded; the classifier is untouched.
@@ -70,7 +72,7 @@ def transfer(
         for match in matches:
             if match.values is not None:
                 target[match.report.name].copy_(match.values)
-    head, kept = load_head(classifier, source, source_classes, target_classes)
+    head, kept = load_head(classifier, source, source_classes, target_classes, other_task)
     lacks_statistics = any(match.values is None and match.report.name.endswith(_STATISTICS) for match in matches)
     reports = [_allowed(report, min_loaded) for report in reports]
     return TransferReport([*reports, *head, *unused], fraction, stripped, is_bare, kept, lacks_statistics)

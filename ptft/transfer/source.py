@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ptft.checkpoint import Ancestor, Checkpoint
+from ptft.data.labelling import Scale
 from ptft.data.task import Format
 from ptft.errors import CheckpointError
 from ptft.models import Model
@@ -27,6 +28,8 @@ class SourceWeights:
         said: what was found and what is assumed, a sentence each; empty for a ptft checkpoint.
         network: the source's own network, images (B, C, H, W) to features (B, D), where its library gave it.
         seen: fingerprints of the images those runs trained on, see `ptft.transfer.seen`.
+        task: which kind its head is for; foreign weights are taken for a classifier's.
+        scale: of its targets, where it is a regression.
     """
 
     tensors: Mapping[str, Tensor]
@@ -38,6 +41,8 @@ class SourceWeights:
     said: tuple[str, ...] = ()
     network: Callable[[Tensor], Tensor] | None = None
     seen: Mapping[str, Tensor] = field(default_factory=dict)
+    task: str = "single-label"
+    scale: Scale | None = None
 
     @classmethod
     def of(cls, saved: Checkpoint) -> "SourceWeights":
@@ -53,13 +58,26 @@ class SourceWeights:
         lineage = (*ancestors, own.model_copy(update={"digest": found.digest}))
         metadata = found.metadata
         known = format_of(found), model_of(found), lineage, metadata.in_channels
-        return cls(found.weights(), metadata.classes, *known, seen=found.part("seen"))
+        return cls(
+            found.weights(),
+            metadata.classes,
+            *known,
+            seen=found.part("seen"),
+            task=metadata.lineage[-1].task,
+            scale=scale_of(found),
+        )
 
 
 def format_of(found: Checkpoint) -> Format:
     """The image format recorded in a checkpoint."""
     metadata = found.metadata
     return Format(metadata.image_size, metadata.in_channels, metadata.mean, metadata.std)
+
+
+def scale_of(found: Checkpoint) -> Scale | None:
+    """What the targets of a regression were standardised by; None for a checkpoint of another task."""
+    metadata = found.metadata
+    return Scale(metadata.target_mean, metadata.target_std) if metadata.target_mean else None
 
 
 def model_of(found: Checkpoint) -> Model:

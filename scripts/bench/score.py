@@ -4,13 +4,13 @@
     python scripts/bench/score.py --cifar DIR           and CIFAR-10 as a folder of train/CLASS and test/CLASS, 56 cells
 
 Sources are pretrained for seconds to minutes: on other classes, for a moment, on shuffled labels, on few images, not
-at all. Every source is finetuned on every target with the defaults of `ptft finetune`, several seeds each; these test
-accuracies are the truth. For each score: weighted Kendall's tau with the truth (Vigna 2015, scipy's), and the regret:
+at all. Every source is finetuned on every target by recipe full, several seeds each; these test accuracies are the
+truth. For each score: weighted Kendall's tau with the truth (Vigna 2015, scipy's), and the regret:
 truth of the best source less truth of the source that the score puts first. Times are of the CPU, of a scoring and of
 a finetuning done one after the other. Runs that are there already are kept.
 
-The score that ranks (error of the probe) and ptft.proof.ranking.SMALLEST_DIFFERENCE were chosen on the sources of
-clothes and the first four targets; the last three targets were held out.
+The score that ranks (error of the probe, on the features of all stages) and ptft.proof.ranking.SMALLEST_DIFFERENCE were
+chosen on the first four targets; the last three are others.
 """
 
 import argparse
@@ -40,6 +40,7 @@ from ptft.runtime import derive_seed
 from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.train.optim import Sgd
+from ptft.transfer.recipes import TransferConfig
 
 SEEDS = (0, 1, 2, 3)
 TEST_IMAGES = 400
@@ -171,7 +172,10 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
         runs = []
         for seed in SEEDS:
             config = FinetuneConfig(
-                seed=seed, data=target, train=TrainConfig(precision="fp32", memory_format="channels_last")
+                seed=seed,
+                data=target,
+                train=TrainConfig(precision="fp32", memory_format="channels_last"),
+                transfer=TransferConfig(recipe="full"),
             )
             runs.append(_run(out / "finetuned" / f"{_plain(name)}-{_plain(source)}-{seed}", config, path))
         truth[source] = float(np.mean([run["test"]["top1"] for run in runs]))

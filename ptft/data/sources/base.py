@@ -54,16 +54,16 @@ class DataConfig(Config):
     """Use this many labelled images of each class, those for validation among them, drawn by the seed; default: all."""
 
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of the training images of each class held out for validation, used when the source has no
-    validation part of its own."""
+    """Fraction of the training images of each class (of all in a regression) held out for validation, used when the
+    source has no validation part of its own."""
 
     validation_per_class: int | None = Field(default=None, ge=1)
     """Hold out this many training images of each class for validation instead of a fraction, before
     `labels_per_class` are drawn from the rest; so that few labels are still judged on many images."""
 
     test: float = Field(default=0.2, ge=0, lt=1)
-    """Fraction of the images of each class held out for the test, used when the source has neither a test
-    part nor a validation part of its own."""
+    """Fraction of the images of each class (of all in a regression) held out for the test, used when the source has
+    neither a test part nor a validation part of its own."""
 
     split_seed: int = 0
     """Decides which images are held out. Apart from the run's seed, so that runs of several seeds share one

@@ -15,6 +15,7 @@ from pydantic import Field
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
 from ptft.data.sources.listing import existing_folder, file_mode, printable, some, user_path
+from ptft.data.sources.row_labels import LabelCells, OneLabel
 from ptft.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -27,7 +28,7 @@ _MAX_COLUMNS = 1000
 
 
 class Csv(DataConfig):
-    """a csv file with the columns path, label and optionally split"""
+    """a csv file with the columns path, label (or what the task asks for) and optionally split"""
 
     name: Literal["csv"] = "csv"
     """A table of images: UTF-8, a header line, fields separated by comma, semicolon or tab."""
@@ -42,7 +43,8 @@ class Csv(DataConfig):
     """Name of the column with the path of each image."""
 
     label_column: str = Field(default="label", min_length=1)
-    """Name of the column with the class name of each image. Labels are text: `012` stays `012`."""
+    """Name of the column with the class name of each image (all its class names, with task.name: multi-label). Labels
+    are text: `012` stays `012`."""
 
     split_column: str = Field(default="split", min_length=1)
     """Name of the column that says train, val or test; without such a column ptft splits."""
@@ -51,29 +53,32 @@ class Csv(DataConfig):
     """Whether the table may list absolute paths, paths with `..`, and links that lead out of `root`."""
 
     def open(self) -> Source:
-        """Reads the table and checks that every file is there.
+        """Reads the table, one class a row, and checks that every file is there.
 
         Raises:
             DataError: the table cannot be read, lacks a column, or has rows that cannot be used; the first of
                 them are named by line.
         """
+        return self.open_labelled(OneLabel(self.label_column))
+
+    def open_labelled(self, cells: LabelCells) -> Source:
+        """As `open`, with other labels than one class a row."""
         file = user_path(self.path)
         root = file.parent if self.root is None else existing_folder(self.root)
         table = _Table(printable(self.path), _text(file, printable(self.path)))
-        columns = self._columns(table)
-        reader = _RowReader(root, self.outside_root)
+        path = table.column(self.path_column, "data.path_column")
+        labels = [table.column(name, cells.key) for name in cells.columns]
+        split = self._split(table)
+        reader = _RowReader(root, self.outside_root, cells)
         for line, row in table.rows:
-            reader.read(line, [row[column] if column is not None else None for column in columns])
+            reader.read(line, row[path], [row[column] for column in labels], None if split is None else row[split])
         reader.raise_faults(table.name)
-        classes = _classes(reader.records, table.name)
-        return Source(reader.records, classes, f"csv {table.name}")
+        return Source(reader.records, cells.classes(reader.records, table.name), f"csv {table.name}")
 
-    def _columns(self, table: "_Table") -> tuple[int, int, int | None]:
-        path = table.column(self.path_column, "path_column")
-        label = table.column(self.label_column, "label_column")
+    def _split(self, table: "_Table") -> int | None:
         if self.split_column in table.header or "split_column" in self.model_fields_set:
-            return path, label, table.column(self.split_column, "split_column")
-        return path, label, None
+            return table.column(self.split_column, "data.split_column")
+        return None
 
 
 def _text(file: Path, name: str) -> str:
@@ -147,7 +152,7 @@ class _Table:
         guess = next((name for name in self.header if name.lower() in close), self.header[0])
         raise DataError(
             f"{self.name}:1: no column {wanted}; the columns are {some(self.header)}. "
-            f"Name yours in the config, for example data.{key}: {printable(guess)}."
+            f"Name yours in the config, for example {key}: {printable(guess)}."
         )
 
 
@@ -163,16 +168,16 @@ class _RowReader:
 
     root: Path
     outside_root: bool
+    cells: LabelCells
     records: list[Record] = field(default_factory=list)
     faults: list[tuple[int, str]] = field(default_factory=list)
     _seen: dict[str, tuple[int, str]] = field(default_factory=dict)
     _real_folders: dict[Path, Path] = field(default_factory=dict)
 
-    def read(self, line: int, values: Sequence[str | None]) -> None:
-        """Adds one row: path, label, and split (None without such a column)."""
-        path, label, split = values
+    def read(self, line: int, path: str, label: Sequence[str], split: str | None) -> None:
+        """Adds one row: path, cells of the label, and split (None without such a column)."""
         try:
-            self.records.append(self._record(line, path or "", (label or "").strip(), split))
+            self.records.append(self._record(line, path, label, split))
         except ValueError as error:
             self.faults.append((line, str(error)))
 
@@ -187,15 +192,17 @@ class _RowReader:
         shown.append(f"{count} {'row' if count == 1 else 'rows'} of {table} cannot be used. Correct or remove them.")
         raise DataError("\n".join(shown))
 
-    def _record(self, line: int, path: str, label: str, split: str | None) -> Record:
+    def _record(self, line: int, path: str, cells: Sequence[str], split: str | None) -> Record:
         if not path:
             raise ValueError("the path is empty")
-        if not label:
-            raise ValueError(f"{printable(path)}: the label is empty")
+        try:
+            label = self.cells.read(cells)
+        except ValueError as error:
+            raise ValueError(f"{printable(path)}: {error}") from error
         name = os.path.normpath(path)
-        self._check_unique(line, name, label)
+        self._check_unique(line, name, ", ".join(cell.strip() for cell in cells))
         self._check_file(name)
-        return Record(self.root / name, label, _part(split), printable(name))
+        return Record(self.root / name, label.label, _part(split), printable(name), label.labels, label.targets)
 
     def _check_unique(self, line: int, name: str, label: str) -> None:
         first, known = self._seen.setdefault(name, (line, label))
@@ -239,13 +246,3 @@ def _part(split: str | None) -> Part | None:
         found = f"'{printable(split)}' is not a split" if split.strip() else "the split is empty"
         raise ValueError(f"{found}; write train, val or test")
     return part
-
-
-def _classes(records: Sequence[Record], table: str) -> tuple[str, ...]:
-    training = {record.label for record in records if record.part in (None, "train")}
-    if not training:
-        raise DataError(f"{table}: no row has split train.")
-    classes = tuple(sorted(label for label in training if label is not None))
-    if len(classes) < 2:
-        raise DataError(f"{table}: only one class, {printable(classes[0])}; a classifier needs at least two.")
-    return classes

@@ -3,6 +3,7 @@
 Knows no torch.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,23 +14,39 @@ from ptft.transfer.recipes.full import Full
 from ptft.transfer.recipes.gradual import Gradual
 from ptft.transfer.recipes.lp_ft import LpFt
 from ptft.transfer.recipes.probe import Probe
-from ptft.transfer.recipes.sizes import Budget, budget
+from ptft.transfer.recipes.race import RaceConfig
+from ptft.transfer.recipes.random_weights import RandomWeights
+from ptft.transfer.recipes.sizes import LR_FACTORS, Budget, budget, lr_grid
 from ptft.transfer.recipes.surgical import Surgical
 
-__all__ = ["RECIPES", "Budget", "Recipe", "TransferConfig", "budget"]
+__all__ = [
+    "LR_FACTORS",
+    "OPTIONS",
+    "RECIPES",
+    "Budget",
+    "RaceConfig",
+    "Recipe",
+    "RecipeName",
+    "TransferConfig",
+    "budget",
+    "lr_grid",
+]
 
-RecipeName = Literal["auto", "full", "probe", "lp-ft", "gradual", "surgical"]
+RecipeName = Literal["auto", "full", "probe", "lp-ft", "gradual", "surgical", "random"]
 
 RECIPES: dict[str, str] = {
-    "auto": "At present another name for `full`, whatever the data. The default.",
+    "auto": "Short races of probe, full, lp-ft and random decide, on the learning rate too. The default.",
     "full": "All weights are trained.",
     "probe": "The backbone stays as it is; the head is solved on its features, computed once: seconds.",
     "lp-ft": "The head is solved as by `probe`, then all weights are trained from there.",
     "gradual": "Stages are unfrozen from head to stem, in phases of equal length.",
     "surgical": "Only the stages named by transfer.stages, and the head, are trained.",
+    "random": "All weights are trained from random ones; the source's are set aside.",
 }
 
-_OPTIONS = ("layer_decay", "head_lr", "l2_sp", "bn", "interpolate")
+OPTIONS = ("layer_decay", "head_lr", "l2_sp", "bn", "interpolate", "co_tuning", "soup", "dropout", "drop_path")
+"""What has no meaning for a frozen backbone."""
+_OF_THE_SOURCE = ("l2_sp", "bn", "interpolate", "co_tuning", "soup")
 
 
 class TransferConfig(Config):
@@ -39,7 +56,8 @@ class TransferConfig(Config):
     """Weights to start from, where the flag `--from` does not say it: a checkpoint or state dict (file), or
     `torchvision:WEIGHTS`, `timm:NAME`."""
     recipe: RecipeName = "auto"
-    """What is trained; `ptft list recipes`."""
+    """What is trained; `ptft list recipes`. `auto` writes what it chose into the run's config.yaml."""
+    race: RaceConfig = RaceConfig()
     min_loaded: float = Field(0.95, ge=0, le=1)
     """Smallest share of the backbone's weights that must come from the source; less is an error, exit code 4."""
     stages: Names | None = None
@@ -59,6 +77,17 @@ class TransferConfig(Config):
     interpolate: bool = False
     """WiSE-FT (Wortsman et al. 2022): at the end, weights between start and end, the share chosen on validation. Needs
     a start whose head means something: recipe lp-ft, or the source's own classes."""
+    co_tuning: Annotated[float, Field(gt=0, examples=[2.3])] | None = None
+    """λ of Co-Tuning (You et al. 2020): the source's head goes on naming source classes, those that it found in each
+    target class's training images before the first step; λ times its loss is added. Null is off."""
+    soup: Annotated[int, Field(ge=2, examples=[3])] | None = None
+    """Greedy soup (Wortsman et al. 2022): finetunes with this many seeds, one after the other, and averages the weights
+    of those that validation gains from; batch-norm statistics are measured anew. Needs the start of `interpolate`."""
+    dropout: Annotated[float, Field(ge=0, lt=1, examples=[0.2])] | None = None
+    """Probability of zeroing a feature before the head while finetuning. Default: the model's own."""
+    drop_path: Annotated[float, Field(ge=0, lt=1, examples=[0.1])] | None = None
+    """Stochastic depth (Huang et al. 2016) while finetuning: probability of leaving out the last residual block, less
+    towards the stem. Default: the model's own. For small-resnet, ConvNeXt and EfficientNet."""
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
@@ -66,14 +95,20 @@ class TransferConfig(Config):
             raise ValueError("recipe surgical needs `stages`, for example [stage1]; `ptft inspect` lists a model's.")
         if self.recipe != "surgical" and self.stages is not None:
             raise ValueError("`stages` belongs to recipe surgical; leave it out.")
-        if self.recipe == "probe":
-            self._refuse_options()
+        if self.recipe == "probe" and (given := self.given(OPTIONS)):
+            raise ValueError(f"`{given[0]}` has no meaning for recipe probe, which leaves the backbone alone.")
+        if self.recipe == "random" and (given := self.given(_OF_THE_SOURCE)):
+            raise ValueError(f"`{given[0]}` has no meaning for recipe random, which has nothing of the source.")
         return self
 
-    def _refuse_options(self) -> None:
-        for name in _OPTIONS:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` has no meaning for recipe probe, which leaves the backbone alone.")
+    def given(self, names: Sequence[str] = OPTIONS) -> list[str]:
+        """Those of these options that are not at their default."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+
+    def admits(self, recipe: RecipeName) -> bool:
+        """Whether the options have a meaning for a recipe."""
+        refused: dict[RecipeName, tuple[str, ...]] = {"probe": OPTIONS, "random": _OF_THE_SOURCE}
+        return not self.given(refused.get(recipe, ()))
 
     def build(self) -> Recipe:
         """The recipe by its name."""
@@ -84,5 +119,6 @@ class TransferConfig(Config):
             "lp-ft": LpFt(),
             "gradual": Gradual(),
             "surgical": Surgical(self.stages or ()),
+            "random": RandomWeights(),
         }
         return recipes[self.recipe]

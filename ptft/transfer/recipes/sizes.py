@@ -1,6 +1,19 @@
-"""Sizes of a finetuning run that suit the amount of data."""
+"""Sizes of a finetuning run that suit the amount of data, and the learning rates worth trying."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+LR_FACTORS: dict[Literal["random", "source"], tuple[float, ...]] = {
+    "random": (0.3, 1.0, 3.0),
+    "source": (0.03, 0.1, 0.3),
+}
+"""Times the optimizer's usual learning rate, where a search begins: the source's weights near the target want a tiny
+one, random weights a large one."""
+
+
+def lr_grid(factors: tuple[float, ...], usual_lr: float) -> tuple[float, ...]:
+    """The learning rates at these factors, to three digits."""
+    return tuple(float(f"{factor * usual_lr:.3g}") for factor in factors)
 
 
 @dataclass(frozen=True)

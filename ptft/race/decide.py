@@ -1,0 +1,242 @@
+"""The decision: who races, how far, who won, and the config that says so."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ptft.config.durations import Duration
+from ptft.data.task import Task
+from ptft.models.classifier import Classifier
+from ptft.race.folds import ENOUGH, Fold, folds_of
+from ptft.race.nearness import measure_nearness
+from ptft.race.pace import Pace, allowance, pace
+from ptft.race.racers import PROBE, Racer, decided, racers_of
+from ptft.race.results import Result, best_of_each, winner_of
+from ptft.report.console import Console
+from ptft.settings import FinetuneConfig
+from ptft.tasks import SingleLabel
+from ptft.train.evaluate import Predictions, predictions_of
+
+Train = Callable[[FinetuneConfig, Task, Classifier], Classifier]
+"""Trains a classifier, in place, by a resolved config on a task; gives the weights to use."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all races of a run share.
+
+    Attributes:
+        config: as the user gave it.
+        resolved: the same with sizes, precision and memory format decided; its recipe and learning rate are not.
+        task: the target.
+        source: the classifier with the source's weights, as a finetuning would begin; copied, not changed.
+        untrained: the same classifier with the random weights that recipe random would begin with; likewise.
+        has_own_head: whether the source's head is one for the very classes of the target.
+        device: of both.
+        train: runs a lap.
+        console: told what is found.
+        check_stop: raises when a signal asked to stop.
+    """
+
+    config: FinetuneConfig
+    resolved: FinetuneConfig
+    task: Task
+    source: Classifier
+    untrained: Classifier
+    has_own_head: bool
+    device: torch.device
+    train: Train
+    console: Console
+    check_stop: Callable[[], None]
+
+    @property
+    def num_steps(self) -> int:
+        """Of the run."""
+        return self.resolved.train.num_steps(len(self.task.train))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What recipe auto chose.
+
+    Attributes:
+        config: the user's, with the choice written out.
+        said: why, a sentence each.
+    """
+
+    config: FinetuneConfig
+    said: tuple[str, ...]
+
+
+def decide(course: Course) -> Decision:
+    """Races and decides; a pure function of config, data and weights.
+
+    Raises:
+        StoppedError: a signal arrived; whoever starts again races again and decides the same.
+    """
+    config, console = course.config, course.console
+    if not isinstance(config.task, SingleLabel):
+        said_so = f"auto: full, without a race: they are judged by one class an image, not by {config.task.name}."
+        console.say(said_so)
+        return Decision(decided(config, Racer("full", config.optim.lr)), (said_so,))
+    racers = racers_of(config, has_own_head=course.has_own_head)
+    near = measure_nearness(course.task, course.source, course.untrained, course.device, course.check_stop)
+    if near.is_hopeless_for_random:
+        racers = [racer for racer in racers if racer.recipe != "random"]
+    said = [f"auto: {near.sentence()}"]
+    folds = folds_of(course.task, config.seed)
+    found = plan_races(course, racers, len(folds))
+    if found is None:
+        choice = Racer(racers[0].recipe, config.optim.lr)
+        said.append(f"auto: {choice.name} without a race, for which there are too few images or steps.")
+        console.say("\n".join(said))
+        return Decision(decided(config, choice), tuple(said))
+    config, told = _with_fewer_looks(course)
+    said += told
+    said.append(f"auto: {_plan_sentence(found, course.num_steps)}")
+    console.say("\n".join(said))
+    first, last = _run(course, found, folds[: found.num_folds])
+    results = first if not last else last | {racer: first[racer] for racer in first if racer == PROBE}
+    choice = winner_of(results)
+    _print(console, first, last)
+    why = _choice_sentences(results, choice)
+    console.say("\n".join(why))
+    return Decision(decided(config, choice), (*said, *why))
+
+
+def _with_fewer_looks(course: Course) -> tuple[FinetuneConfig, list[str]]:
+    """The config with one look at validation, at the end, where it has too few images to choose a checkpoint by.
+
+    The best of twenty looks at ten images is an early one as often as not.
+    """
+    config, held = course.config, course.task.parts.get("validation")
+    if held is None or len(held) >= ENOUGH or config.train.evaluate_every is not None or config.train.patience:
+        return config, []
+    looks = {"evaluate_every": Duration(steps=course.num_steps)}
+    told = f"auto: {len(held):,} validation images cannot tell checkpoints apart: the last one is used."
+    return config.model_copy(update={"train": config.train.model_copy(update=looks)}), [told]
+
+
+def told_without_racing(course: Course) -> int:
+    """Says what `decide` would do, as far as that is known beforehand; the most steps it would take."""
+    racers = racers_of(course.config, has_own_head=course.has_own_head)
+    is_single = isinstance(course.config.task, SingleLabel)
+    num_folds = len(folds_of(course.task, course.config.seed)) if is_single else 0
+    found = plan_races(course, racers, num_folds)
+    plan = _plan_sentence(found, course.num_steps) if found else "full, without a race."
+    course.console.say(f"auto: a run would race first: {plan}" if found else f"auto: {plan}")
+    return found.num_steps if found else 0
+
+
+def plan_races(course: Course, racers: Sequence[Racer], num_folds: int) -> Pace | None:
+    """The races that the budget reaches for; None without any."""
+    train, num_steps = course.resolved.train, course.num_steps
+    race = course.config.transfer.race
+    allowed = allowance(race, course.source, course.task.format, train.batch_size or 1, num_steps)
+    return pace(racers, num_folds, allowed, num_steps) if num_folds else None
+
+
+def _run(course: Course, found: Pace, folds: Sequence[Fold]) -> tuple[dict[Racer, Result], dict[Racer, Result]]:
+    """Results of the first race, and of the second, which is empty where there is none."""
+    with course.console.bar(found.num_steps, 0) as bar:
+        laps = _Laps(course, folds, lambda steps, name: bar.update(steps, name))
+        first = {racer: laps.result(racer, found.first) for racer in found.racers}
+        last = {racer: laps.result(racer, found.last) for racer in best_of_each(first)} if found.last else {}
+    return first, last
+
+
+class _Laps:
+    """Runs racers on folds.
+
+    Args:
+        course: of the races.
+        folds: that each racer runs on.
+        tell: told the steps taken so far and the racer.
+    """
+
+    def __init__(self, course: Course, folds: Sequence[Fold], tell: Callable[[int, str], None]) -> None:
+        self._course = course
+        self._folds = folds
+        self._tell = tell
+        self._steps = 0
+        self._probed: dict[int, Classifier] = {}
+
+    def result(self, racer: Racer, num_steps: int) -> Result:
+        """A racer's predictions after laps of this many steps."""
+        return Result.of([self._lap(racer, place, num_steps) for place in range(len(self._folds))])
+
+    def _lap(self, racer: Racer, place: int, num_steps: int) -> Predictions:
+        course, fold = self._course, self._folds[place]
+        if racer == PROBE:
+            trained = self._probe(place)
+        else:
+            start = self._start(racer, place)
+            # From the head that is solved here, LP-FT is full finetuning.
+            runner = Racer("full" if racer.recipe == "lp-ft" else racer.recipe, racer.lr)
+            trained = course.train(_lap_config(course.resolved, runner, num_steps), fold.task, copy.deepcopy(start))
+            self._steps += num_steps
+            self._tell(self._steps, racer.name)
+        return predictions_of(trained, fold.held, fold.task.format, course.device, course.check_stop)
+
+    def _start(self, racer: Racer, place: int) -> Classifier:
+        if racer.recipe == "random":
+            return self._course.untrained
+        return self._probe(place) if racer.recipe == "lp-ft" else self._course.source
+
+    def _probe(self, place: int) -> Classifier:
+        """The source with the head solved on a fold's training images."""
+        if place not in self._probed:
+            course = self._course
+            precision = {key: getattr(course.config.train, key) for key in ("precision", "memory_format")}
+            config = _lap_config(course.resolved, PROBE, 1)
+            config = config.model_copy(update={"train": config.train.model_copy(update=precision)})
+            self._probed[place] = course.train(config, self._folds[place].task, copy.deepcopy(course.source))
+        return self._probed[place]
+
+
+def _lap_config(resolved: FinetuneConfig, racer: Racer, num_steps: int) -> FinetuneConfig:
+    config = decided(resolved, racer)
+    length = {"steps": num_steps, "epochs": None, "examples": None, "patience": None}
+    transfer = config.transfer.model_copy(update={"interpolate": False, "soup": None})
+    return config.model_copy(update={"train": config.train.model_copy(update=length), "transfer": transfer})
+
+
+def _plan_sentence(found: Pace, num_steps: int) -> str:
+    running = [racer for racer in found.racers if racer.lr is not None]
+    where = f"{found.num_folds} folds of the training images" if found.num_folds > 1 else "images held out"
+    second = f", then {found.last:,} for the best two of each recipe" if found.last else ""
+    return (
+        f"{len(running)} racers{' and the probe' if PROBE in found.racers else ''} on {where}, {found.first:,} steps "
+        f"each{second}: at most {found.num_steps:,} steps in all, the run has {num_steps:,}. Set "
+        "transfer.race.budget for fewer, or a recipe for none."
+    )
+
+
+def _print(console: Console, first: Mapping[Racer, Result], last: Mapping[Racer, Result]) -> None:
+    columns = ["racer", "held-out accuracy", *(["after the second race"] if last else [])]
+    rows = [
+        [racer.name, _percent(result), *([_percent(last[racer]) if racer in last else ""] if last else [])]
+        for racer, result in first.items()
+    ]
+    console.table(columns, rows)
+
+
+def _choice_sentences(results: Mapping[Racer, Result], choice: Racer) -> list[str]:
+    others = ", ".join(f"{racer.name}: {_percent(result)}" for racer, result in results.items() if racer != choice)
+    lr = "" if choice.lr is None else f", optim.lr: {choice.lr:g}"
+    said = [
+        f"auto: chose {choice.name}: {_percent(results[choice])} of {len(results[choice].right):,} held-out images "
+        f"right ({others}). In config.yaml: transfer.recipe: {choice.recipe}{lr}."
+    ]
+    if choice.recipe == "random":
+        said.append(
+            "auto: random weights win clearly: the source's weights are set aside. transfer.race.random_weights: false "
+            "forbids it."
+        )
+    return said
+
+
+def _percent(result: Result) -> str:
+    return f"{100 * result.top1:.1f} %"

@@ -1,0 +1,17 @@
+"""What recipe auto may spend and whom it lets win: the section `transfer.race`. Knows no torch."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ptft.config.base import Config
+
+
+class RaceConfig(Config):
+    """How recipe auto tries before it commits."""
+
+    budget: Annotated[float, Field(gt=0, examples=[1.0])] | None = None
+    """Most steps of all races together, as a multiple of the run's own. Default: half the run's, or where that is more
+    what 30 TFLOP of training buy (a minute or two on a small machine), but at most 10 times the run's."""
+    random_weights: bool = True
+    """Whether random weights race too, and are used where they win clearly; the source's weights are then set aside."""

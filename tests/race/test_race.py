@@ -1,0 +1,165 @@
+"""The parts of recipe auto: folds, the budget, who wins, how near the source is."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ptft.data.images import ResidentImages
+from ptft.data.records import Part
+from ptft.data.task import Examples, Format, Task
+from ptft.models import SmallCnn
+from ptft.race.folds import folds_of
+from ptft.race.nearness import Nearness
+from ptft.race.pace import allowance, pace
+from ptft.race.racers import PROBE, Racer, racers_of
+from ptft.race.results import Result, best_of_each, winner_of
+from ptft.settings import FinetuneConfig
+from ptft.train.evaluate import Predictions
+from ptft.transfer.recipes import RaceConfig
+
+FORMAT = Format(8, 1, (0.5,), (0.5,))
+
+
+def examples(counts: list[int], first: int = 0) -> Examples:
+    """Images whose pixels all say which image it is."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    pixels = torch.arange(first, first + len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    return Examples(ResidentImages(pixels.contiguous()), labels, [f"image {first + row}" for row in range(len(labels))])
+
+
+def task(counts: list[int], **parts: Examples) -> Task:
+    named: dict[Part, Examples] = {"train": examples(counts)} | parts  # type: ignore[dict-item]
+    return Task("test", tuple("abcdef"[: len(counts)]), FORMAT, named, "", "", "", ())
+
+
+def config(**sections: object) -> FinetuneConfig:
+    return FinetuneConfig.model_validate({"data": {"name": "fashion-mnist-10k"}} | sections)
+
+
+def numbers(images: Examples) -> list[int]:
+    """Which images these are, by their pixels; names and labels agree."""
+    found = images.images.take(torch.arange(len(images)))[:, 0, 0, 0].tolist()
+    assert list(images.names) == [f"image {number}" for number in found]
+    return found  # type: ignore[no-any-return]
+
+
+def test_few_images_are_held_out_once_each_and_never_trained_on_meanwhile() -> None:
+    found = folds_of(task([7, 5, 2], test=examples([3, 3, 3], first=100)), seed=0)
+    held = [number for fold in found for number in numbers(fold.held)]
+    assert sorted(held) == list(range(14))
+    for fold in found:
+        assert not set(numbers(fold.held)) & set(numbers(fold.task.train))
+        assert len(fold.held) + len(fold.task.train) == 14
+        assert fold.task.parts.keys() == {"train"}
+        assert set(fold.task.train.labels.tolist()) == {0, 1, 2}
+
+
+def test_a_class_of_one_image_is_always_trained_on() -> None:
+    found = folds_of(task([6, 1]), seed=0)
+    assert all(6 in numbers(fold.task.train) for fold in found)
+    assert folds_of(task([1, 1, 1]), seed=0) == []
+
+
+def test_many_images_need_fewer_folds_and_enough_validation_images_none() -> None:
+    assert [len(folds_of(task([count, count]), 0)) for count in (30, 60, 100, 120)] == [3, 3, 3, 3]
+    many = Examples(ResidentImages(torch.zeros(900, 1, 8, 8, dtype=torch.uint8)), torch.arange(900) % 2, [""] * 900)
+    assert len(folds_of(replace(task([1, 1]), parts={"train": many}), 0)) == 1
+    validation = examples([100, 100])
+    (only,) = folds_of(task([20, 20], validation=validation), seed=0)
+    assert numbers(only.held) == list(range(200))
+    assert len(only.task.train) == 40
+
+
+def test_other_seeds_hold_out_other_images() -> None:
+    first, same, other = (folds_of(task([9, 9]), seed) for seed in (0, 0, 1))
+    assert [numbers(fold.held) for fold in first] == [numbers(fold.held) for fold in same]
+    assert [numbers(fold.held) for fold in first] != [numbers(fold.held) for fold in other]
+
+
+def test_the_races_never_take_more_steps_than_allowed() -> None:
+    racers = racers_of(config(), has_own_head=False)
+    assert [racer.lr for racer in racers if racer.recipe == "full"] == [0.003, 0.01, 0.03, 0.1]
+    for allowed in (0, 25, 31, 200, 650, 4_000, 100_000):
+        for num_steps in (5, 39, 40, 200, 10_000):
+            for folds in (1, 3):
+                found = pace(racers, folds, allowed, num_steps)
+                if found is not None:
+                    assert found.num_steps <= allowed
+                    assert found.first >= 10
+                    assert found.last <= num_steps
+    assert pace(racers, 3, 100_000, 39) is None
+    assert pace(racers, 3, 29, 10_000) is None
+    assert {racer.recipe for racer in pace(racers, 3, 40, 200).racers} == {"full", "probe"}  # type: ignore[union-attr]
+
+
+def recipes(has_own_head: bool = False, **transfer: object) -> set[str]:
+    """Who races under these options."""
+    return {racer.recipe for racer in racers_of(config(transfer=transfer), has_own_head=has_own_head)}
+
+
+def test_options_keep_out_of_the_race_whom_they_mean_nothing_to() -> None:
+    assert recipes() == {"full", "lp-ft", "random", "probe"}
+    assert recipes(race={"random_weights": False}) == {"full", "lp-ft", "probe"}
+    assert recipes(l2_sp=0.01) == recipes(bn="frozen") == recipes(co_tuning=1.0) == {"full", "lp-ft"}
+    assert recipes(layer_decay=0.8) == recipes(dropout=0.1) == {"full", "lp-ft", "random"}
+    assert recipes(interpolate=True) == recipes(soup=2) == {"lp-ft"}
+    assert recipes(interpolate=True, has_own_head=True) == {"full", "lp-ft"}
+
+
+def test_a_learning_rate_given_is_the_only_one() -> None:
+    assert {racer.lr for racer in racers_of(config(optim={"lr": 0.05}), has_own_head=False)} == {0.05, None}
+    adamw = racers_of(config(optim={"name": "adamw"}), has_own_head=False)
+    assert [racer.lr for racer in adamw if racer.recipe == "full"] == [3e-5, 1e-4, 3e-4, 1e-3]
+
+
+def test_the_allowance_is_the_budget_or_what_the_operations_of_a_step_leave() -> None:
+    model = SmallCnn(width=4).build(3, 1)
+    assert allowance(RaceConfig(budget=1.5), model, FORMAT, 32, 100) == 150
+    assert allowance(RaceConfig(), model, FORMAT, 32, 100) == 1_000
+    # 3x3 convolutions 1 -> 4 at 8x8, 4 -> 8 and 8 -> 8 at 4x4, 8 -> 16 at 2x2, and the head; 2 operations a product.
+    operations = 2 * (9 * 4 * 64 + 9 * 32 * 16 + 9 * 64 * 16 + 9 * 128 * 4 + 16 * 3)
+    steps = math.floor(3e13 / (3 * operations * 1_000_000))
+    assert allowance(RaceConfig(), model, FORMAT, 1_000_000, 100) == max(steps, 50)
+    assert allowance(RaceConfig(), model, FORMAT, 1_000_000, 10) == max(min(steps, 100), 5)
+
+
+def result(*right: int, loss: float = 1.0) -> Result:
+    return Result(torch.tensor(right).bool(), loss)
+
+
+FULL, BOLD, RANDOM = Racer("full", 0.01), Racer("full", 0.03), Racer("random", 0.1)
+
+
+def test_a_result_is_accuracy_then_loss_over_all_folds() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.5]])
+    labels = torch.tensor([0, 1, 1, 1])
+    found = Result.of([Predictions(logits[:1], labels[:1]), Predictions(logits[1:], labels[1:])])
+    assert found.right.tolist() == [True, True, False, True]
+    assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
+    assert result(1, 1, 0, loss=0.5).rank > result(1, 0, 1, loss=0.6).rank > result(1, 0, 0, loss=0.1).rank
+    assert result(1, loss=math.nan).rank < result(1, loss=9.0).rank
+
+
+def test_the_best_of_each_recipe_goes_on_with_the_next_timider() -> None:
+    timid = Racer("full", 0.003)
+    results = {timid: result(0, 0), FULL: result(1, 0), BOLD: result(1, 1), RANDOM: result(0, 0), PROBE: result(1, 1)}
+    assert best_of_each(results) == [FULL, BOLD, RANDOM]
+    assert best_of_each(results | {timid: result(1, 1, loss=0.5)}) == [timid, RANDOM]
+
+
+def test_random_weights_win_only_where_it_is_no_chance() -> None:
+    good, better = [1] * 80 + [0] * 20, [1] * 90 + [0] * 10
+    assert winner_of({FULL: result(*good), RANDOM: result(*better)}) == RANDOM
+    by_two_of_many_disagreements = [0] * 15 + [1] * 82 + [0] * 3
+    assert sum(by_two_of_many_disagreements) > sum(good)
+    assert winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}) == FULL
+    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}) == FULL
+    assert winner_of({PROBE: result(*better), FULL: result(*good)}) == PROBE
+
+
+def test_random_weights_are_not_tried_where_few_labels_meet_features_far_ahead() -> None:
+    assert Nearness(0.8, 0.5, labels_per_class=10).is_hopeless_for_random
+    assert not Nearness(0.6, 0.5, labels_per_class=10).is_hopeless_for_random
+    assert not Nearness(0.8, 0.5, labels_per_class=100).is_hopeless_for_random

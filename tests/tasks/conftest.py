@@ -1,0 +1,50 @@
+"""Tables of small images, and a run of each task that is made once and copied for every test."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from making_tasks import MULTI, NUMBERS, Shapes, write
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Shapes:
+    return Shapes(tmp_path / "shapes")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables and runs/multi, runs/numbers."""
+    from ptft.cli import main
+    from ptft.stop import SIGNALS
+
+    folder = tmp_path_factory.mktemp("finished")
+    Shapes(folder / "shapes")
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    for name, sections in (("multi", MULTI), ("numbers", NUMBERS)):
+        config = write(folder / f"{name}.yaml", sections)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", ["ptft", "pretrain", config.name])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert not ended.value.code
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return folder
+
+
+@pytest.fixture
+def multi(finished: Path, shapes: Shapes, tmp_path: Path) -> Path:
+    """The final checkpoint of a multi-label run in this test's folder."""
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    return Path("runs/multi/checkpoints/best.pt")
+
+
+@pytest.fixture
+def numbers(finished: Path, shapes: Shapes, tmp_path: Path) -> Path:
+    """The final checkpoint of a regression in this test's folder."""
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    return Path("runs/numbers/checkpoints/best.pt")

@@ -1,0 +1,165 @@
+"""Scores of multi-label and regression tasks are scikit-learn's, with intervals that mean what they say."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    precision_score,
+    r2_score,
+    recall_score,
+)
+
+from ptft.data.labelling import Scale
+from ptft.objectives.binary_cross_entropy import BinaryCrossEntropy
+from ptft.objectives.mixing import Mixing
+from ptft.objectives.squared_error import SquaredError
+from ptft.tasks.multi_label_scores import MultiLabelScores, MultiLabelTally
+from ptft.tasks.regression_scores import RegressionScores, RegressionTally
+
+CLASSES = ["a", "b", "c", "d"]
+NO_MIXING = Mixing(0.0, 0.0, 0)
+
+
+def multi_label(count: int, seed: int = 0, ties: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(count, 4, generator=generator) < torch.tensor([0.5, 0.3, 0.2, 0.6])).float()
+    logits = 1.5 * labels - 1 + torch.randn(count, 4, generator=generator)
+    return (logits * 2).round() / 2 if ties else logits, labels
+
+
+def tallied(logits: torch.Tensor, labels: torch.Tensor, threshold: float = 0.5) -> MultiLabelScores:
+    tally = MultiLabelTally(threshold)
+    for batch, part in zip(logits.split(7), labels.split(7), strict=True):
+        tally.add(batch, part)
+    return tally.scores()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_multi_label_scores_are_those_of_scikit_learn(ties: bool, threshold: float) -> None:
+    logits, labels = multi_label(101, ties=ties)
+    scores, truth = tallied(logits, labels, threshold), labels.numpy()
+    said = logits.sigmoid().numpy() >= threshold
+    rows = scores.per_class(CLASSES)
+    assert_allclose([row["average_precision"] for row in rows], average_precision_score(truth, logits, average=None))
+    assert_allclose([row["f1"] for row in rows], f1_score(truth, said, average=None))
+    assert_allclose([row["precision"] for row in rows], precision_score(truth, said, average=None))
+    assert_allclose([row["recall"] for row in rows], recall_score(truth, said, average=None))
+    assert scores.summary()["map"] == pytest.approx(average_precision_score(truth, logits, average="macro"))
+    assert scores.summary()["f1"] == pytest.approx(f1_score(truth, said, average="macro"))
+    shares = logits.double().sigmoid().numpy()
+    assert scores.loss == pytest.approx(sum(log_loss(truth[:, k], shares[:, k]) for k in range(4)))
+
+
+def test_shuffled_labels_lower_the_mean_average_precision_to_the_share_of_the_classes() -> None:
+    logits, labels = multi_label(2000)
+    shuffled = labels[torch.randperm(2000, generator=torch.Generator().manual_seed(1))]
+    assert tallied(logits, labels).merit > 0.7
+    assert tallied(logits, shuffled).merit == pytest.approx(float(labels.mean()), abs=0.04)
+
+
+def test_a_class_that_no_image_has_is_left_out_of_the_mean_and_says_so() -> None:
+    logits, labels = multi_label(60)
+    labels[:, 1] = 0
+    scores = tallied(logits, labels)
+    rest = [0, 2, 3]
+    assert scores.merit == pytest.approx(average_precision_score(labels[:, rest], logits[:, rest]))
+    row = scores.per_class(CLASSES)[1]
+    assert [row[key] for key in ("num_examples", "average_precision", "average_precision_low", "recall")] == [
+        0,
+        None,
+        None,
+        None,
+    ]
+    nothing = tallied(logits, torch.zeros(60, 4))
+    assert (nothing.merit, nothing.summary()["map"], nothing.summary()["map_low"]) == (0.0, None, None)
+    assert "not known" in nothing.sentence()
+
+
+def regression(count: int, seed: int = 0) -> RegressionScores:
+    generator = torch.Generator().manual_seed(seed)
+    scale = Scale((100.0, -3.0), (20.0, 0.5))
+    labels = scale.restore(torch.randn(count, 2, generator=generator, dtype=torch.float64))
+    logits = (scale.standardize(labels) + 0.5 * torch.randn(count, 2, generator=generator)).float()
+    tally = RegressionTally(["x", "y"], scale)
+    for batch, part in zip(logits.split(7), labels.split(7), strict=True):
+        tally.add(batch, part)
+    return tally.scores()
+
+
+def test_regression_scores_are_those_of_scikit_learn() -> None:
+    scores = regression(101)
+    truth, predicted = scores.truth, scores.predicted
+    rows = scores.per_target()
+    assert_allclose(
+        [row["mae"] for row in rows], mean_absolute_error(truth, predicted, multioutput="raw_values"), rtol=1e-12
+    )
+    assert_allclose([row["r2"] for row in rows], r2_score(truth, predicted, multioutput="raw_values"), rtol=1e-12)
+    squares = mean_squared_error(truth, predicted, multioutput="raw_values")
+    assert_allclose([row["rmse"] for row in rows], np.sqrt(squares), rtol=1e-12)
+    assert scores.summary()["r2"] == pytest.approx(r2_score(truth, predicted))
+    assert scores.loss == pytest.approx(float((squares / np.square([20.0, 0.5])).sum() / 2))
+
+
+def test_a_target_that_never_changes_has_the_r2_that_scikit_learn_gives_it() -> None:
+    truth = np.full((5, 1), 2.0)
+    for predicted in (truth, truth + 0.1):
+        scores = RegressionScores(["x"], predicted, truth, Scale((0.0,), (1.0,)))
+        assert scores.merit == r2_score(truth, predicted)
+
+
+def test_the_interval_of_a_mean_error_is_that_of_the_normal_approximation() -> None:
+    scores = regression(2000)
+    errors = np.abs(scores.truth - scores.predicted)
+    half = 1.96 * errors.std(axis=0) / np.sqrt(2000)
+    for row, centre, width in zip(scores.per_target(), errors.mean(axis=0), half, strict=True):
+        assert row["mae_low"] == pytest.approx(centre - width, abs=0.15 * width)
+        assert row["mae_high"] == pytest.approx(centre + width, abs=0.15 * width)
+
+
+def test_intervals_cover_what_more_images_would_give_about_as_often_as_they_say() -> None:
+    true_map = tallied(*multi_label(40_000)).merit
+    summaries = [tallied(*multi_label(150, seed)).summary() for seed in range(1, 26)]
+
+    def num_covering(value: float) -> int:
+        return sum(found["map_low"] <= value <= found["map_high"] for found in summaries)
+
+    assert num_covering(true_map) >= 19  # 24 expected; below 19 once in 1,000 such tests
+    assert num_covering(true_map - 0.1) <= 12
+
+
+def test_scores_are_the_same_whenever_they_are_made() -> None:
+    assert regression(50).summary() == regression(50).summary()
+    assert tallied(*multi_label(50)).per_class(CLASSES) == tallied(*multi_label(50)).per_class(CLASSES)
+
+
+def test_binary_cross_entropy_has_the_gradient_of_independent_logistic_regressions() -> None:
+    logits, labels = multi_label(9)
+    logits.requires_grad_()
+    BinaryCrossEntropy(0.0, None, NO_MIXING).loss(logits, labels).backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, (logits.detach().sigmoid() - labels) / 9)
+
+
+def test_smoothing_and_weights_of_binary_cross_entropy_are_the_naive_sum() -> None:
+    logits, labels = multi_label(9)
+    found = BinaryCrossEntropy(0.2, [2.0, 1.0, 3.0, 0.5], NO_MIXING).loss(logits, labels).item()
+    shares, targets = logits.double().sigmoid(), 0.8 * labels.double() + 0.1
+    weights = torch.tensor([2.0, 1.0, 3.0, 0.5], dtype=torch.float64)
+    naive = -(weights * targets * shares.log() + (1 - targets) * (1 - shares).log()).sum() / 9
+    assert found == pytest.approx(naive.item(), rel=1e-6)
+
+
+def test_squared_error_is_of_standardised_targets_and_has_the_gradient_of_the_difference() -> None:
+    scale = Scale((100.0,), (20.0,))
+    _, targets = SquaredError(scale).mix(torch.zeros(2, 1, 1, 1), torch.tensor([[120.0], [60.0]]).double(), 1, 0)
+    torch.testing.assert_close(targets, torch.tensor([[1.0], [-2.0]]))
+    outputs = torch.tensor([[0.5], [0.0]], requires_grad=True)
+    SquaredError(scale).loss(outputs, targets).backward()
+    torch.testing.assert_close(outputs.grad, (outputs.detach() - targets) / 2)

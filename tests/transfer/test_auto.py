@@ -1,0 +1,173 @@
+"""Recipe auto tries before it commits: what it chose is written down, never raced for again, and the same bits."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from making import Ptft, make_images
+
+from ptft import checkpoint
+
+SHIFTED = {"cyan": (60, 190, 200), "orange": (230, 150, 40), "violet": (180, 140, 220)}
+QUICKLY = ("train.steps=40", "train.batch_size=8", "train.precision=fp32", "train.memory_format=contiguous")
+BUDGET = "transfer.race.budget=7.0"
+"""Enough for eight racers on one fold."""
+ALL_FOLDS = "transfer.race.budget=21.0"
+
+
+def sets(*settings: str) -> list[str]:
+    """Flags of a quick run that races."""
+    given = (*QUICKLY, BUDGET, "device=cpu", "data.leak_check=false", "checkpoint.every={steps: 15}", *settings)
+    return [part for text in given for part in ("--set", text)]
+
+
+@pytest.fixture
+def source(ptft: Ptft, config: Path) -> Path:
+    """A checkpoint of blue, green and red."""
+    return ptft("pretrain", config, "--out", "source").path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Three classes that the source does not know."""
+    return make_images(tmp_path / "target", SHIFTED, 12)
+
+
+@pytest.fixture
+def spoilt(source: Path, tmp_path: Path) -> Path:
+    """A checkpoint whose convolutions give nothing, whatever the image."""
+    found = checkpoint.read(source)
+    dead = {name: torch.zeros_like(tensor) if tensor.ndim == 4 else tensor for name, tensor in found.tensors.items()}
+    checkpoint.write(tmp_path / "spoilt.pt", found.metadata, dead)
+    return tmp_path / "spoilt.pt"
+
+
+def chosen(folder: str) -> tuple[str, float]:
+    """Recipe and learning rate that a run's config.yaml names."""
+    config = yaml.safe_load(Path(folder, "config.yaml").read_text())
+    return config["transfer"]["recipe"], config["optim"]["lr"]
+
+
+def differing(first: Path, second: Path) -> list[str]:
+    """Names of tensors that are not the same bits in two checkpoints."""
+    a, b = checkpoint.read(first).tensors, checkpoint.read(second).tensors
+    assert a.keys() == b.keys()
+    return [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def last(path: Path) -> Path:
+    return path.with_name("last.pt")
+
+
+def test_the_choice_is_told_and_written_down_and_gives_the_same_bits_as_an_explicit_config(
+    ptft: Ptft, source: Path, target: Path
+) -> None:
+    result = ptft("finetune", "--from", source, "--data", target, *sets(), "--out", "auto")
+    recipe, lr = chosen("auto")
+    assert recipe in ("full", "lp-ft", "random", "probe")
+    assert "nearest neighbours in the source's features name" in result.err
+    assert "8 racers and the probe on images held out, 10 steps each, then 40 for the best two" in result.err
+    assert f"In config.yaml: transfer.recipe: {recipe}" in result.err
+    assert any("auto: chose" in sentence for sentence in checkpoint.read(result.path).metadata.start)
+    explicit = sets(f"transfer.recipe={recipe}", f"optim.lr={lr}")
+    other = ptft("finetune", "--from", source, "--data", target, *explicit, "--out", "explicit")
+    assert "auto:" not in other.err
+    assert differing(last(result.path), last(other.path)) == []
+    changed = sets(f"transfer.recipe={recipe}", f"optim.lr={lr * 1.01}")
+    control = ptft("finetune", "--from", source, "--data", target, *changed, "--out", "control").path
+    assert differing(last(result.path), last(control)) or recipe == "probe"
+
+
+def test_a_run_that_goes_on_does_not_race_again(ptft: Ptft, source: Path, target: Path) -> None:
+    command = ["finetune", "--from", source, "--data", target, *sets("transfer.layer_decay=0.9", "checkpoint.keep=9")]
+    whole = ptft(*command, "--out", "whole").path
+    cut = ptft(*command, "--out", "cut").path
+    decision = chosen("cut")
+    for path in (cut, last(cut), *sorted(cut.parent.glob("step-*.pt"))[1:]):
+        path.unlink(missing_ok=True)
+    Path("cut/status.json").unlink()
+    resumed = ptft(*command, "--out", "cut", "--resume")
+    assert "resumed at step 15 of 40" in resumed.err
+    assert "auto:" not in resumed.err
+    assert chosen("cut") == decision == chosen("whole")
+    assert differing(last(whole), last(resumed.path)) == []
+
+
+def test_a_run_killed_while_it_races_decides_the_same(ptft: Ptft, source: Path, target: Path, tmp_path: Path) -> None:
+    command = ["finetune", "--from", source, "--data", target, *sets(), "--resume", "--out"]
+    whole = ptft(*command, "whole").path
+    line = [sys.executable, "-m", "ptft", *map(str, command), "killed"]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for said in process.stderr:
+            if "steps in all" in said:
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("killed/config.yaml").exists()
+    again = ptft(*command, "killed")
+    assert chosen("killed") == chosen("whole")
+    assert differing(last(whole), last(again.path)) == []
+
+
+def test_random_weights_that_win_clearly_are_used_and_it_is_said(ptft: Ptft, spoilt: Path, target: Path) -> None:
+    command = ["finetune", "--from", spoilt, "--data", target, *sets("checkpoint.keep=9"), "--out"]
+    result = ptft(*command, "random")
+    assert chosen("random")[0] == "random", result.err
+    assert "random weights win clearly: the source's weights are set aside." in result.err
+    found = checkpoint.read(result.path).metadata
+    assert len(found.lineage) == 1
+    assert {entry["outcome"] for entry in found.transfer} == {"fresh"}
+    assert any("random weights: nothing of" in sentence for sentence in found.start)
+    for path in (result.path, last(result.path), *sorted(result.path.parent.glob("step-*.pt"))[1:]):
+        path.unlink(missing_ok=True)
+    Path("random/status.json").unlink()
+    resumed = ptft(*command, "random", "--resume")
+    assert "resumed at step 15" in resumed.err
+
+
+def test_random_weights_are_those_of_a_pretraining(ptft: Ptft, source: Path, target: Path) -> None:
+    """Without a step that matters, recipe random leaves the very weights that `pretrain` draws."""
+    still = sets("transfer.recipe=random", "optim.lr=1e-30", "optim.weight_decay=0")
+    path = ptft("finetune", "--from", source, "--data", target, *still, "--out", "random").path
+    from ptft.config.load import load
+    from ptft.preparation import prepare_pretrain
+    from ptft.report.console import Console
+    from ptft.settings import PretrainConfig
+
+    Path("own.yaml").write_text(f"data: {{name: folder, root: {target}}}\nmodel: {{name: small-cnn, width: 4}}\n")
+    with Path("said.txt").open("w") as stream:
+        own = prepare_pretrain(load(Path("own.yaml"), PretrainConfig), Console(stream)).classifier.state_dict()
+    found = checkpoint.read(last(path)).tensors
+    weights = [name for name in own if name.endswith("weight")]
+    assert all(torch.equal(found[name], own[name]) for name in weights)
+    stem = "backbone.stage1.conv.weight"
+    assert not torch.equal(found[stem], checkpoint.read(source).tensors[stem])
+
+
+def test_a_learning_rate_in_the_config_is_the_only_one_tried(ptft: Ptft, source: Path, target: Path) -> None:
+    result = ptft("finetune", "--from", source, "--data", target, *sets("optim.lr=0.05"))
+    rows = [line.split("  ")[1] for line in result.err.splitlines() if ", lr " in line and line.startswith("  ")]
+    assert {row.strip() for row in rows} >= {"full, lr 0.05", "lp-ft, lr 0.05"}
+    assert all(row.strip().endswith("lr 0.05") for row in rows)
+    assert chosen("runs/target")[1] == 0.05
+
+
+def test_without_the_budget_for_a_race_it_is_full_finetuning_to_the_bit(ptft: Ptft, source: Path, target: Path) -> None:
+    result = ptft("finetune", "--from", source, "--data", target, *sets("transfer.race.budget=0.1"), "--out", "auto")
+    assert "auto: full without a race, for which there are too few images or steps." in result.err
+    assert chosen("auto") == ("full", 0.02)
+    full = ptft("finetune", "--from", source, "--data", target, *sets("transfer.recipe=full"), "--out", "full").path
+    assert differing(last(result.path), last(full)) == []
+
+
+def test_check_tells_the_races_and_does_not_run_them(ptft: Ptft, source: Path, target: Path) -> None:
+    Path("t.yaml").write_text(f"data: {{name: folder, root: {target}}}\ntrain: {{steps: 40, batch_size: 8}}\n")
+    found = ptft("check", "t.yaml", "--from", source, "--set", "device=cpu", "--set", ALL_FOLDS, "--json")
+    assert found.code == 0, found.err
+    assert "auto: a run would race first: 8 racers and the probe on 3 folds of the training images" in found.err
+    assert found.json["race_steps"] == 3 * (8 * 10 + 5 * 40)
+    assert "chose" not in found.err
