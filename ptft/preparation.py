@@ -14,9 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft.beginning import begin, co_tuning_of, has_own_head, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
+from ptft.data.ahead import Ahead
 from ptft.data.batches import Batches, Order
 from ptft.data.records import PARTS, Part
-from ptft.data.task import Format, Task, prepare
+from ptft.data.stream import StreamOrder
+from ptft.data.task import Examples, Format, Task, prepare
 from ptft.drift import compare_data
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
@@ -76,7 +78,7 @@ class Prepared:
     device: torch.device
     stepper: Stepper | HeadSolver
     state: State
-    batches: Batches
+    batches: Batches | Ahead
     ancestors: tuple[Ancestor, ...] = ()
     transfer: tuple[dict[str, str], ...] = ()
     start: tuple[str, ...] = ()
@@ -434,10 +436,27 @@ def _decide(
     return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
 
 
-def _batches(config: RunConfig, task: Task, device: torch.device) -> Batches:
+def _batches(config: RunConfig, task: Task, device: torch.device) -> Batches | Ahead:
+    order = _order(config, task.train)
+    batches = Batches(task.train, task.format, order, config.augment.build(task.format.image_size), device)
+    return Ahead(batches) if config.data.decodes_later else batches
+
+
+def _order(config: RunConfig, train: Examples) -> Order | StreamOrder:
+    """Which examples a step takes.
+
+    Raises:
+        UsageError: a stream cannot be balanced.
+    """
+    batch_size, window = _known(config.train.batch_size), config.data.window
     balanced = config.train.sampling == "balanced"
-    order = Order(task.train.labels, _known(config.train.batch_size), config.seed, balanced)
-    return Batches(task.train, task.format, order, config.augment.build(task.format.image_size), device)
+    if window is None or train.groups is None:
+        return Order(train.labels, batch_size, config.seed, balanced)
+    if balanced:
+        raise UsageError(
+            "train.sampling: balanced takes images from all shards at once. With it write data.read: mapped or memory."
+        )
+    return StreamOrder(train.groups, batch_size, config.seed, window)
 
 
 def _known(size: _Size | None) -> _Size:
