@@ -129,6 +129,14 @@ def test_what_is_missing_is_said(ptft: Ptft, photos: Path) -> None:
     assert "give a CONFIG, or --data DIR" in ptft("pack", "--out", "packed").err
 
 
+def test_several_classes_for_an_image_are_refused(ptft: Ptft, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(json.dumps({"data": {"name": "csv", "path": "x.csv"}, "task": {"name": "multi-label"}}))
+    refused = ptft("pack", config, "--out", "packed")
+    assert refused.code == 2
+    assert "task.name: multi-label: shards hold one class for each image" in refused.err
+
+
 def test_a_bad_image_ends_packing_and_leaves_nothing_or_is_left_out(ptft: Ptft, photos: Path) -> None:
     (photos / "red" / "001.png").write_bytes(b"no image")
     before = set(Path().iterdir())
