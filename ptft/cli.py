@@ -317,6 +317,43 @@ def report(
 
 
 @app.command()
+def pack(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Its data section is packed; not needed with --data.")
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the shards go; a new folder.")] = None,
+    images_per_shard: Annotated[int, typer.Option("--images-per-shard", min=1, help="At most this many.")] = 1000,
+    sets: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write images as tar shards with a manifest, for data.name: hub. Prints the folder."""
+    from ptft.settings import CompareConfig
+
+    if config is None and data is None:
+        raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
+    if out is None:
+        raise UsageError("give a folder for the shards: --out DIR.")
+    settings = _load(CompareConfig, config, sets or [], data)
+    if settings.task.name != "single-label":
+        raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
+    _check_apart(out, settings)
+    from ptft.pack import describe_packed, pack
+    from ptft.runtime import memory_errors
+    from ptft.stop import stop_on_signals
+
+    console = _console()
+    source = settings.data.open()
+    with memory_errors(), stop_on_signals() as stop:
+        manifest = pack(
+            source, settings.data, out, images_per_shard=images_per_shard, console=console, check_stop=stop.check
+        )
+    found, sentence = describe_packed(manifest, out)
+    console.say(sentence)
+    _print(json.dumps(found) if as_json else str(out))
+
+
+@app.command()
 def check(
     config: ConfigArgument,
     source: FromOption = None,
@@ -468,11 +505,14 @@ def _located(data: Path, config: Path | None) -> list[str]:
     """`--data` as settings. The keys that every source has are kept from the file, those of another source are not."""
     from ptft.config.document import read
     from ptft.config.yaml_text import one_line
+    from ptft.data.shards.manifest import is_packed
     from ptft.data.sources import DataConfig
     from ptft.data.sources.table import TABLE_SUFFIXES
 
     table = data.suffix.lower() in TABLE_SUFFIXES
     section: dict[str, object] = {"name": "csv", "path": str(data)} if table else {"name": "folder", "root": str(data)}
+    if is_packed(data):
+        section = {"name": "hub", "path": str(data)}
     given = read(config).data.get("data") if config else None
     if isinstance(given, dict):
         section |= {key: given[key] for key in DataConfig.model_fields if key in given and key != "name"}

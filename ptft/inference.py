@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import HELD_OUT, Part, Record, Source
-from ptft.data.sources import Csv, Data, DataConfig, Folder, Torchvision, open_parts
+from ptft.data.shards.manifest import is_packed
+from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
 from ptft.data.sources.listing import file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
@@ -147,13 +148,15 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
             raise DataError(f"{origin} has neither test nor validation images. Give --data.")
         return parts[part], own, f"the {part} images of {origin}"
     task = task_of(found)
+    if is_packed(data):
+        _check_single(task, data)
+        packed = Hub(name="hub", path=str(data))
+        source = packed.open()
+        tests = [record for record in source.records if record.part == "test"]
+        return tests or source.records, packed, source.origin
     if data.is_dir():
         config: DataConfig = Folder(name="folder", root=str(data))
-        if not isinstance(task, SingleLabel):
-            raise DataError(
-                f"--data {printable(data)}: the checkpoint is of a {task.name} task, and folders have one class for "
-                "each image. Give a CSV file."
-            )
+        _check_single(task, data)
         source = open_parts(str(data))
         return source.records, config, source.origin + _part_of(source)
     if data.suffix.lower() not in TABLE_SUFFIXES:
@@ -162,6 +165,14 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
     source = task.open(table)
     tests = [record for record in source.records if record.part == "test"]
     return tests or source.records, table, source.origin
+
+
+def _check_single(task: TaskConfig, data: Path) -> None:
+    if not isinstance(task, SingleLabel):
+        raise DataError(
+            f"--data {printable(data)}: the checkpoint is of a {task.name} task, and folders have one class for "
+            "each image. Give a CSV file."
+        )
 
 
 def own_records(found: Checkpoint) -> tuple[Mapping[Part, Sequence[Record]], Data, str]:
@@ -198,7 +209,7 @@ def _own_data(found: Checkpoint) -> tuple[Data, int]:
         seed = TypeAdapter(int).validate_python(config.get("seed"), strict=True)
     except ValidationError as error:
         raise CheckpointError(f"{found.path} does not say which data it is of. Give --data.") from error
-    if isinstance(own, Torchvision):
+    if isinstance(own, Torchvision | Hub):
         own = own.model_copy(update={"download": False})  # nothing goes online because a checkpoint says so
     return own, seed
 

@@ -13,8 +13,7 @@ from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
 from ptft.data.fingerprints import as_arrays, fingerprints_of
 from ptft.data.records import Record
-from ptft.data.sources import Csv, DataConfig, open_parts
-from ptft.data.sources.table import TABLE_SUFFIXES
+from ptft.data.sources import Csv, DataConfig, Hub, open_parts
 from ptft.data.task import Examples, prepare_part
 from ptft.errors import DataError
 from ptft.inference import is_own, load_classifier, own_records, task_of, test_records, tolerant
@@ -153,7 +152,7 @@ def _sets(
 
 def _training_records(found: Checkpoint, data: Path, config: DataConfig) -> Sequence[Record]:
     """The training part that lies beside the test images; none where the data has no parts."""
-    if data.suffix.lower() in TABLE_SUFFIXES and isinstance(config, Csv):
+    if isinstance(config, Csv | Hub):
         return [record for record in task_of(found).open(config).records if record.part == "train"]
     has_train = any(entry.is_dir() and entry.name.lower() in ("train", "training") for entry in data.iterdir())
     return open_parts(str(data), "train").records if has_train else []

@@ -13,9 +13,11 @@ from torch.amp import GradScaler
 
 from ptft.beginning import begin, co_tuning_of, has_own_head, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
+from ptft.data.ahead import Ahead
 from ptft.data.batches import Batches, Order
 from ptft.data.records import PARTS, Part
-from ptft.data.task import Format, Task, prepare
+from ptft.data.stream import StreamOrder
+from ptft.data.task import Examples, Format, Task, prepare
 from ptft.decisions import decide_steps, known, synced
 from ptft.distributed.agreement import Agreement
 from ptft.distributed.ranks import ALONE, Ranks
@@ -75,7 +77,7 @@ class Prepared:
     device: torch.device
     stepper: Stepper | HeadSolver
     state: State
-    batches: Batches
+    batches: Batches | Ahead
     ancestors: tuple[Ancestor, ...] = ()
     transfer: tuple[dict[str, str], ...] = ()
     start: tuple[str, ...] = ()
@@ -416,10 +418,9 @@ def _assemble(
     )
 
 
-def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepper) -> Batches:
-    balanced = config.train.sampling == "balanced"
-    order = Order(task.train.labels, known(config.train.batch_size), config.seed, balanced)
-    return Batches(
+def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepper) -> Batches | Ahead:
+    order = _order(config, task.train)
+    batches = Batches(
         task.train,
         task.format,
         order,
@@ -428,3 +429,21 @@ def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepp
         own=stepper.exchange.places(order.batch_size),
         mixes=stepper.objective.mixes,
     )
+    return Ahead(batches) if config.data.decodes_later else batches
+
+
+def _order(config: RunConfig, train: Examples) -> Order | StreamOrder:
+    """Which examples a step takes.
+
+    Raises:
+        UsageError: a stream cannot be balanced.
+    """
+    batch_size, window = known(config.train.batch_size), config.data.window
+    balanced = config.train.sampling == "balanced"
+    if window is None or train.groups is None:
+        return Order(train.labels, batch_size, config.seed, balanced)
+    if balanced:
+        raise UsageError(
+            "train.sampling: balanced takes images from all shards at once. With it write data.read: mapped or memory."
+        )
+    return StreamOrder(train.groups, batch_size, config.seed, window)

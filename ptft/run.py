@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
+from torch import Tensor
 
 from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
@@ -93,7 +94,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     """Trains; then scores the final weights, once on test, and writes summary and page, as the first of many ranks."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
     ranks = session.ranks
-    seen = with_own(prepared.task, saved.part("seen") if saved else prepared.seen, session.stop.check)
+    seen = _seen(prepared, saved, session)
     if saved:
         _check_length(saved, prepared.num_steps)
         state.restore(saved.tensors, saved.metadata.progress)
@@ -165,6 +166,22 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
             command=session.command,
             stop=session.stop,
         )
+
+
+def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Mapping[str, Tensor]:
+    """Fingerprints for the checkpoints. Of images that are decoded later they cost a pass, told before it begins."""
+    inherited = saved.part("seen") if saved else prepared.seen
+    if not prepared.config.data.decodes_later:
+        return with_own(prepared.task, inherited, session.stop.check)
+    if not prepared.config.data.leak_check:
+        return inherited
+    if not saved:
+        count = len(prepared.task.train)
+        session.console.say(
+            f"leak check: one pass over {count:,} training images before the first step; data.leak_check: false goes "
+            "without."
+        )
+    return with_own(prepared.task, inherited, session.stop.check)
 
 
 def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], TaskScores]:

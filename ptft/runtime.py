@@ -92,6 +92,17 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def cache_folder(given: Path | None) -> Path:
+    """Where ptft keeps what it can make again: `given`, else $PTFT_CACHE_DIR, $XDG_CACHE_HOME/ptft or ~/.cache/ptft."""
+    if given is not None:
+        return given
+    if own := os.environ.get("PTFT_CACHE_DIR"):
+        return Path(own)
+    # A relative XDG_CACHE_HOME is to be ignored (XDG base directory specification).
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (shared if shared.is_absolute() else Path("~").expanduser() / ".cache") / "ptft"
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """What a result depends on beside config and data: versions, commit, hardware."""
     return {

@@ -34,6 +34,14 @@ def ptft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("PTFT_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Three classes of 20 images of 12x12 pixels, told apart by colour."""
     return make_images(tmp_path / "photos", COLOURS, 20)

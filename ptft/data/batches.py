@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ptft.augment import Augmentation
 from ptft.data.draws import Draws
+from ptft.data.stream import StreamOrder
 from ptft.data.task import Examples, Format
 from ptft.runtime import derive_seed
 
@@ -114,7 +115,7 @@ class Batches:
         self,
         examples: Examples,
         format_: Format,
-        order: Order,
+        order: Order | StreamOrder,
         augmentation: Augmentation,
         device: torch.device,
         own: range | None = None,

@@ -4,6 +4,7 @@ Pixels depend on the image and the arguments alone, never on the thread that dec
 """
 
 import functools
+import io
 import re
 import stat
 import threading
@@ -11,10 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ptft.data.records import Encoded
 from ptft.storage import is_shortage
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF")
@@ -59,7 +62,7 @@ class BadImageError(ValueError):
 
 
 def decode(
-    image: Path | np.ndarray | Callable[[], Image.Image],
+    image: Path | Encoded | np.ndarray | Callable[[], Image.Image],
     *,
     size: int | None,
     channels: int | None,
@@ -71,8 +74,8 @@ def decode(
     (bilinear with antialiasing); smaller images are enlarged.
 
     Args:
-        image: a file, whose content and not its name decides the format; uint8 pixels (H, W) or (H, W, 3); or
-            a function that opens the image.
+        image: a file or one inside a larger file, whose content and not its name decides the format; uint8 pixels
+            (H, W) or (H, W, 3); or a function that opens the image.
         size: height and width of the result; None keeps the image's own.
         channels: 1 for grey, 3 for RGB; None for what the image has, palettes counted by their colours.
         max_pixels: larger images are refused, before they are decoded.
@@ -109,15 +112,14 @@ def describe(path: Path) -> tuple[int, int, str]:
 
 
 @contextmanager
-def _opened(image: Path | Callable[[], Image.Image], max_pixels: int | None = None) -> Iterator[Image.Image]:
+def _opened(image: Path | Encoded | Callable[[], Image.Image], max_pixels: int | None = None) -> Iterator[Image.Image]:
     """Opens an image and turns whatever Pillow raises meanwhile into BadImageError."""
     _silence_pillow()
     try:
-        if isinstance(image, Path):
-            _check_file(image, max_pixels)
-            with image.open("rb") as file, Image.open(file, formats=_available_formats()) as opened:
+        if isinstance(image, Path | Encoded):
+            with _file(image, max_pixels) as file, Image.open(file, formats=_available_formats()) as opened:
                 if "progressive" in opened.info:
-                    _check_scans(image)
+                    _check_scans(image.read_bytes() if isinstance(image, Path) else image.read())
                 yield opened
         else:
             with image() as opened:
@@ -147,20 +149,29 @@ def _available_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _check_file(path: Path, max_pixels: int | None) -> None:
-    status = path.stat()
+def _file(image: Path | Encoded, max_pixels: int | None) -> BinaryIO:
+    """Opens a file for Pillow, unless its size says already that it cannot be used."""
+    if isinstance(image, Encoded):
+        _check_size(image.num_bytes, max_pixels)
+        return io.BytesIO(image.read())
+    status = image.stat()
     if not stat.S_ISREG(status.st_mode):
         raise BadImageError("not a regular file")
-    if status.st_size == 0:
+    _check_size(status.st_size, max_pixels)
+    return image.open("rb")
+
+
+def _check_size(num_bytes: int, max_pixels: int | None) -> None:
+    if num_bytes == 0:
         raise BadImageError("the file is empty")
     # 16 bytes a pixel hold four channels of 32 bit, uncompressed. Some decoders read the whole file first.
-    if max_pixels is not None and status.st_size > max(_SMALLEST_FILE_LIMIT, 16 * max_pixels):
-        raise BadImageError(f"a file of {status.st_size:,} bytes, more than data.max_pixels ({max_pixels:,}) can fill")
+    if max_pixels is not None and num_bytes > max(_SMALLEST_FILE_LIMIT, 16 * max_pixels):
+        raise BadImageError(f"a file of {num_bytes:,} bytes, more than data.max_pixels ({max_pixels:,}) can fill")
 
 
-def _check_scans(path: Path) -> None:
+def _check_scans(content: bytes) -> None:
     # In the compressed data of a JPEG the byte 0xff is always followed by 0 or a marker.
-    num_scans = path.read_bytes().count(b"\xff\xda")
+    num_scans = content.count(b"\xff\xda")
     if num_scans > _MAX_SCANS:
         raise BadImageError(f"a JPEG of {num_scans:,} scans, which would take very long to decode")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ptft.data.decode import BadImageError, decode
-from ptft.data.records import Record
+from ptft.data.records import Encoded, Record
 from ptft.data.sources.base import DataConfig
 from ptft.errors import DataError
 from ptft.runtime import available_memory_bytes
@@ -29,6 +29,8 @@ MAX_IMAGE_SIZE = 4096
 # Records a thread takes at once, and how many such portions are under way: small images cost less than a task switch.
 _PORTION = 64
 _UNDER_WAY = 32
+_CHANNELS_SAMPLE = 100
+_SMALL = 32
 
 
 class Images(Protocol):
@@ -120,7 +122,8 @@ class Loaded:
     Attributes:
         records: those that could be read, in order.
         images: theirs.
-        digests: BLAKE2b of each one's content: of the file's bytes, or of the pixels where there is no file.
+        digests: BLAKE2b of each one's content: of the file's bytes (of a shard, when it was scanned), or of the pixels
+            where there is no file.
         bad: one line for each image that could not be read.
     """
 
@@ -154,10 +157,10 @@ def load_images(
     digests: list[bytes] = []
     bad: list[str] = []
     store: _Store | None = None
-    for record, result in _decode_all(records, size, channels, config.max_pixels, check_stop):
+    for record, result in decode_all(records, size, channels, config.max_pixels, check_stop):
         if isinstance(result, DataError):
             bad.append(str(result))
-            _judge_bad(result, len(bad), config)
+            judge_bad(result, len(bad), config)
             continue
         digest, array = result
         if store is None:
@@ -176,6 +179,18 @@ def load_images(
     shape = (store.channels, store.size, store.size)
     images = DecodedImages(kept, shape, config.max_pixels) if resident is None else ResidentImages(resident)
     return Loaded(kept, images, digests, bad)
+
+
+def channels_of(records: Sequence[Record], max_pixels: int) -> int:
+    """3 if any image of a sample, spread evenly over the records, has colour, else 1.
+
+    Raises:
+        DataError: an image of the sample cannot be read.
+    """
+    sample = [records[row] for row in range(0, len(records), -(-len(records) // _CHANNELS_SAMPLE))]
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        arrays = threads.map(lambda record: _decode(record, _SMALL, None, max_pixels), sample)
+        return 3 if any(array.ndim == 3 for array in arrays) else 1
 
 
 class _Store:
@@ -216,19 +231,20 @@ def _fits(count: int, size: int, channels: int | None) -> bool:
     return count * (channels or 3) * size * size < _RESIDENT_SHARE * available_memory_bytes()
 
 
-_Result = tuple[bytes, np.ndarray] | DataError
+Result = tuple[bytes, np.ndarray] | DataError
+"""The digest and the pixels of an image, uint8 (H, W) or (H, W, 3); or why it cannot be read."""
 
 
-def _decode_all(
+def decode_all(
     records: Sequence[Record],
     size: int | None,
     channels: int | None,
     max_pixels: int,
     check_stop: Callable[[], None],
-) -> Iterator[tuple[Record, _Result]]:
-    """Digest and pixels of each record in order, or its error."""
+) -> Iterator[tuple[Record, Result]]:
+    """Digest and pixels of each record in order, or its error; arguments as for `load_images`."""
 
-    def work(portion: Sequence[Record]) -> list[_Result]:
+    def work(portion: Sequence[Record]) -> list[Result]:
         results = []
         for record in portion:
             check_stop()
@@ -244,9 +260,11 @@ def _decode_all(
                 yield from zip(portion, results, strict=True)
 
 
-def _attempt(record: Record, size: int | None, channels: int | None, max_pixels: int) -> _Result:
+def _attempt(record: Record, size: int | None, channels: int | None, max_pixels: int) -> Result:
     try:
         array = _decode(record, size, channels, max_pixels)
+        if isinstance(record.image, Encoded):
+            return record.image.shards.digest(record.image.row), array
         if isinstance(record.image, Path):
             with record.image.open("rb") as file:
                 return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest(), array
@@ -266,7 +284,8 @@ def _decode(record: Record, size: int | None, channels: int | None, max_pixels: 
         raise DataError(f"{record.name}: cannot be read: {error}.") from error
 
 
-def _judge_bad(error: DataError, count: int, config: DataConfig) -> None:
+def judge_bad(error: DataError, count: int, config: DataConfig) -> None:
+    """Raises the error of an image that cannot be read, unless the config allows as many as `count`."""
     if config.on_bad_image == "error":
         raise DataError(
             f"{error} To leave such images out: --set data.on_bad_image=skip, or the same in the config."

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptft.data.images import ChosenImages, Images, Loaded, load_images
+from ptft.data.images import ChosenImages, DecodedImages, Images, Loaded, channels_of, load_images
 from ptft.data.labelling import ONE_CLASS, Labelling, Scale
 from ptft.data.records import PARTS, Part, Record, Source
+from ptft.data.shards.store import RecordNames, ShardRecords
 from ptft.data.sources.base import DataConfig
 from ptft.data.splits import split
 from ptft.errors import DataError, UsageError
@@ -26,11 +27,14 @@ class Examples:
         labels: int64 (N,), indices into the task's classes; multi-label float32 (N, K) of 0 and 1; regression
             float64 (N, K), the targets in their own units.
         names: N names for messages.
+        groups: int64 (G + 1,), for streaming: the row at which each shard, or part of one, begins, rows being in the
+            order they lie there; None for others.
     """
 
     images: Images
     labels: Tensor
     names: Sequence[str]
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -135,8 +139,12 @@ def prepare(
     ordered = [record for part in PARTS for record in wanted[part]]
     size = config.image_size or (known.image_size if known else None)
     channels = known.in_channels if known else in_channels
-    loaded = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
-    parts = _divide(loaded, wanted, classes, labelling)
+    bad: Sequence[str] = ()
+    if config.decodes_later:
+        parts, digests = _undecoded(wanted, classes, config, size, channels, labelling)
+    else:
+        loaded = load_images(ordered, config, size=size, channels=channels, check_stop=check_stop)
+        parts, digests, bad = _divide(loaded, wanted, classes, labelling), loaded.digests, loaded.bad
     counts = labelling.counts(parts["train"].labels, len(classes)) if "train" in parts else [0] * len(classes)
     if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
         noun = labelling.nouns[0]
@@ -144,8 +152,8 @@ def prepare(
     shape = parts["train"].images.take(torch.tensor([0])).shape
     mean, std = _normalisation(config, known, parts["train"].images, shape[1])
     format_ = Format(shape[-1], shape[1], mean, std)
-    fingerprint = _fingerprint(parts["train"], loaded.digests, classes)
-    held_out = hashlib.sha256(b"".join(loaded.digests[len(parts["train"]) :])).hexdigest()
+    fingerprint = _fingerprint(parts["train"], digests, classes)
+    held_out = hashlib.sha256(b"".join(digests[len(parts["train"]) :])).hexdigest()
     if not set(PARTS) <= set(read):
         held_out = ""  # of all of them or of none
     return Task(
@@ -156,7 +164,7 @@ def prepare(
         fingerprint,
         listing_of(records, labelling),
         held_out,
-        loaded.bad,
+        bad,
         labelling,
         labelling.scale(parts["train"].labels, classes),
     )
@@ -202,6 +210,38 @@ def _divide(
             parts[part] = Examples(loaded.images.slice(start, stop), labelling.encode(chosen, classes), names)
         start = stop
     return parts
+
+
+def _undecoded(
+    wanted: Mapping[Part, Sequence[Record]],
+    classes: Sequence[str],
+    config: DataConfig,
+    size: int | None,
+    channels: int | None,
+    labelling: Labelling,
+) -> tuple[dict[Part, Examples], Sequence[bytes]]:
+    """Parts whose images stay in their shards until they are asked for, and the digests that scanning them gave.
+
+    Raises:
+        DataError: an image that is looked at for its channels cannot be read.
+        UsageError: nothing says how large the images are to be.
+    """
+    if size is None:
+        raise UsageError(
+            f"data.image_size is missing: {config.name} does not decode all images first to see whether they agree in "
+            "size. Write for example data.image_size: 224."
+        )
+    found = {part: ShardRecords.of(wanted[part]) for part in PARTS if wanted[part]}
+    if config.window is not None:
+        # Also what goes through a part in order, as evaluation does, then reads shard by shard.
+        found = {part: records.by_place() for part, records in found.items()}
+    channels = channels or channels_of(found["train"], config.max_pixels)
+    parts: dict[Part, Examples] = {}
+    for part, records in found.items():
+        images = DecodedImages(records, (channels, size, size), config.max_pixels)
+        groups = None if config.window is None else torch.from_numpy(records.group_starts())
+        parts[part] = Examples(images, labelling.encode(records, classes), RecordNames(records), groups)
+    return parts, [digest for records in found.values() for digest in records.digests()]
 
 
 def _normalisation(

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ptft.data.ahead import Ahead
 from ptft.data.batches import Batch, Batches
 from ptft.errors import NotFiniteError, StoppedError
 from ptft.models.classifier import Classifier
@@ -110,7 +111,7 @@ class Saver(Protocol):
 def fit(
     state: State,
     stepper: Stepper,
-    batches: Batches,
+    batches: Batches | Ahead,
     plan: Plan,
     *,
     evaluate: Callable[[Classifier], TaskScores] | None,
@@ -158,7 +159,7 @@ class _Loop:
         self,
         state: State,
         stepper: Stepper,
-        batches: Batches,
+        batches: Batches | Ahead,
         plan: Plan,
         evaluate: Callable[[Classifier], TaskScores] | None,
         journal: Journal,

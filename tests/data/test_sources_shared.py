@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ptft.data.sources import Csv, Data, DataConfig, EmbeddedFashionMnist, Folder, Torchvision
+from ptft.data.sources import Csv, Data, DataConfig, EmbeddedFashionMnist, Folder, Hub, Torchvision
 from ptft.data.sources.idx import read_idx, read_pair
 from ptft.errors import DataError
 
 REGISTRY: TypeAdapter[DataConfig] = TypeAdapter(Data)
-COMPONENTS = (Folder, Csv, Torchvision, EmbeddedFashionMnist)
+COMPONENTS = (Folder, Csv, Torchvision, Hub, EmbeddedFashionMnist)
 
 
 class TestRegistry:
@@ -24,6 +24,7 @@ class TestRegistry:
             ({"name": "folder", "root": "photos"}, Folder),
             ({"name": "csv", "path": "t.csv"}, Csv),
             ({"name": "torchvision", "dataset": "CIFAR10", "root": "data"}, Torchvision),
+            ({"name": "hub", "path": "shards"}, Hub),
             ({"name": "fashion-mnist-10k", "classes": ["Bag", "Coat"]}, EmbeddedFashionMnist),
         ],
     )

@@ -7,10 +7,11 @@ from pydantic import Field
 from ptft.data.sources.base import DataConfig
 from ptft.data.sources.embedded import EmbeddedFashionMnist
 from ptft.data.sources.folder import Folder, open_parts
+from ptft.data.sources.hub import Hub
 from ptft.data.sources.table import Csv
 from ptft.data.sources.torchvision import Torchvision
 
-Data = Annotated[Folder | Csv | Torchvision | EmbeddedFashionMnist, Field(discriminator="name")]
+Data = Annotated[Folder | Csv | Torchvision | Hub | EmbeddedFashionMnist, Field(discriminator="name")]
 """The registry of data sources."""
 
-__all__ = ["Csv", "Data", "DataConfig", "EmbeddedFashionMnist", "Folder", "Torchvision", "open_parts"]
+__all__ = ["Csv", "Data", "DataConfig", "EmbeddedFashionMnist", "Folder", "Hub", "Torchvision", "open_parts"]

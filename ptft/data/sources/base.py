@@ -111,6 +111,16 @@ class DataConfig(Config):
             raise ValueError("std is divided by: it must be more than 0.")
         return self
 
+    @property
+    def decodes_later(self) -> bool:
+        """Whether images are decoded when they are asked for, and not all at the start."""
+        return False
+
+    @property
+    def window(self) -> int | None:
+        """Within how many neighbouring images an epoch is shuffled; None for all of them."""
+        return None
+
     @abstractmethod
     def open(self) -> Source:
         """Lists the images and labels of the source without decoding any image.

@@ -1,0 +1,35 @@
+"""Batches made one step ahead, so that reading and decoding go on while the step before computes."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ptft.data.batches import Batch, Batches
+
+
+class Ahead:
+    """The same batches, the next one begun by a thread as soon as one is handed out; at most one waits in memory.
+
+    A batch is a function of its step alone, so it does not matter who made it, nor that one may be made in vain. What
+    cannot be read is raised when its step comes.
+
+    Args:
+        batches: to make ahead.
+
+    Attributes:
+        seconds: spent waiting in `at` so far.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._thread = ThreadPoolExecutor(1)
+        self._next: tuple[int, Future[Batch]] | None = None
+        self.seconds = 0.0
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step counted from 0."""
+        start = time.monotonic()
+        begun, self._next = self._next, None
+        batch = begun[1].result() if begun and begun[0] == step else self._batches.at(step)
+        self._next = (step + 1, self._thread.submit(self._batches.at, step + 1))
+        self.seconds += time.monotonic() - start
+        return batch
