@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
 from torch import Tensor
 
 from ptft import checkpoint
@@ -58,7 +57,7 @@ def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] =
         PtftError: any of `ptft.errors`.
     """
     saved = newest_checkpoint(session.folder, Identity.of(config), session.console)
-    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read)
+    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read, cache=session.cache)
     return _train(prepared, session, saved, draw)
 
 
@@ -76,7 +75,7 @@ def finetune(
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
     saved = newest_checkpoint(session.folder, Identity.of(config, source), session.console)
-    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read)
+    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read, cache=session.cache)
     return _train(prepared, session, saved, draw)
 
 
@@ -94,6 +93,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     write_text_durably(folder.config, dump(prepared.config, header=session.command))
     score = _scorer(prepared, prepared.stepper.precision, session.stop.check)
     per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
+    started = time.monotonic()
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
         closing(Journal(folder, state.progress, per_epoch, bar)) as journal,
@@ -108,6 +108,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             saver=Saver(folder, _metadata(prepared), prepared.config.checkpoint.keep, seen),
             check_stop=session.stop.check,
         )
+    _tell_waiting(prepared, time.monotonic() - started, console)
     interpolate(prepared, folder, lambda model: score(model, "validation"), console)
     cook(
         prepared,
@@ -126,6 +127,12 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         _write_page(prepared, session, final, predictions)
     folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
     return summary
+
+
+def _tell_waiting(prepared: Prepared, seconds: float, console: Console) -> None:
+    """Which share of the training was not training."""
+    share = prepared.batches.seconds / max(seconds, 1e-9)
+    console.say(f"trained for {duration(seconds)}, {100 * share:.1f} % of it waiting for batches.")
 
 
 def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder) -> None:
@@ -148,14 +155,16 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
             console=Console(nowhere),
             command=session.command,
             stop=session.stop,
+            cache=session.cache,
         )
 
 
 def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Mapping[str, Tensor]:
     """Fingerprints for the checkpoints. Of images that are decoded later they cost a pass, told before it begins."""
     inherited = saved.part("seen") if saved else prepared.seen
+    cache = session.cache.open(session.console.say)
     if not prepared.config.data.decodes_later:
-        return with_own(prepared.task, inherited, session.stop.check)
+        return with_own(prepared.task, inherited, session.stop.check, cache)
     if not prepared.config.data.leak_check:
         return inherited
     if not saved:
@@ -164,7 +173,7 @@ def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Map
             f"leak check: one pass over {count:,} training images before the first step; data.leak_check: false goes "
             "without."
         )
-    return with_own(prepared.task, inherited, session.stop.check)
+    return with_own(prepared.task, inherited, session.stop.check, cache)
 
 
 def _scorer(

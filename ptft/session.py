@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
+from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.drift import MAY_CHANGE, compare_configs
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
@@ -28,12 +29,14 @@ class Session:
         console: for everything said.
         stop: the flag that signals set.
         command: as typed, for the summary.
+        cache: what the command line says about it.
     """
 
     folder: RunFolder
     console: Console
     stop: Stop
     command: str
+    cache: CacheOptions = USUAL_CACHE
 
 
 def run_in_folder(
@@ -46,6 +49,7 @@ def run_in_folder(
     console: Console,
     command: str,
     stop: Stop | None = None,
+    cache: CacheOptions = USUAL_CACHE,
 ) -> dict[str, Any]:
     """Holds the run folder, does the work unless it is done, and records the end.
 
@@ -58,6 +62,7 @@ def run_in_folder(
         console: for everything said.
         command: as typed.
         stop: the flag that signals set already; None to set one up.
+        cache: what the command line says about it.
 
     Returns:
         The run's summary, as in summary.json.
@@ -84,7 +89,7 @@ def run_in_folder(
                 console.note("config.yaml until now:\n" + folder.config.read_text(encoding="utf-8"))
                 console.say("the run goes on with another config:\n" + "\n".join(f"  {line}" for line in changes))
             with end_recorded(folder, console):
-                return work(config, Session(folder, console, stop, command)).as_dict()
+                return work(config, Session(folder, console, stop, command, cache)).as_dict()
 
 
 @contextmanager

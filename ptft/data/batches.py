@@ -1,5 +1,6 @@
 """The batch of every step, as a pure function of the seed and the step."""
 
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -93,6 +94,9 @@ class Batches:
         order: which examples a step takes.
         augmentation: applied to the whole batch, with randomness of (seed, epoch, row) for each image.
         device: where the batch goes.
+
+    Attributes:
+        seconds: spent in `at` so far, as far as it waits: a GPU may be computing meanwhile.
     """
 
     def __init__(
@@ -108,9 +112,16 @@ class Batches:
         self._order = order
         self._augmentation = augmentation
         self._device = device
+        self.seconds = 0.0
 
     def at(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
+        start = time.monotonic()
+        batch = self._make(step)
+        self.seconds += time.monotonic() - start
+        return batch
+
+    def _make(self, step: int) -> Batch:
         epochs, rows = self._order.at(step)
         images = self._examples.images.take(rows).to(self._device, non_blocking=True)
         draws = Draws(self._order.seed, epochs.to(self._device), rows.to(self._device))
