@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ptft.data.cache import CacheOptions
 from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
@@ -21,12 +22,13 @@ from ptft.transfer.origin import Origin
 _TIMED_STEPS = 4
 
 
-def check_pretrain(config: PretrainConfig, console: Console) -> tuple[dict[str, Any], str]:
+def check_pretrain(config: PretrainConfig, console: Console, cache: CacheOptions) -> tuple[dict[str, Any], str]:
     """Tries out a pretraining.
 
     Args:
         config: as loaded.
         console: gets the tables.
+        cache: for decoded images and measured speeds.
 
     Returns:
         What was found as plain Python, and in one sentence.
@@ -34,12 +36,16 @@ def check_pretrain(config: PretrainConfig, console: Console) -> tuple[dict[str, 
     Raises:
         PtftError: whatever the run would have met.
     """
-    return _check(config, lambda: prepare_pretrain(_tolerant(config), console), console)
+    return _check(config, lambda: prepare_pretrain(_tolerant(config), console, cache=cache), console)
 
 
-def check_finetune(config: FinetuneConfig, source: Origin, console: Console) -> tuple[dict[str, Any], str]:
+def check_finetune(
+    config: FinetuneConfig, source: Origin, console: Console, cache: CacheOptions
+) -> tuple[dict[str, Any], str]:
     """Tries out a finetuning from `source`, see `read_source`; else as `check_pretrain`."""
-    return _check(config, lambda: prepare_finetune(_tolerant(config), source, console, races=False), console)
+    return _check(
+        config, lambda: prepare_finetune(_tolerant(config), source, console, races=False, cache=cache), console
+    )
 
 
 def _tolerant(config: RunConfigT) -> RunConfigT:

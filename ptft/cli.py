@@ -25,6 +25,7 @@ from ptft.stop import end_on_signals, ignore_signals
 from ptft.storage import machine_errors
 
 if TYPE_CHECKING:
+    from ptft.data.cache import CacheOptions
     from ptft.report.console import Console
     from ptft.report.summary import Summary
     from ptft.session import Session
@@ -89,6 +90,19 @@ DataOption = Annotated[
     typer.Option("--data", metavar="DIR", help="Folder of images (or a CSV file) to use instead."),
 ]
 
+CacheDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir",
+        metavar="DIR",
+        help="Where decoded images and measured speeds are kept. Default: $PTFT_CACHE_DIR or ~/.cache/ptft.",
+    ),
+]
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Decode and measure anew, and keep nothing.")]
+VerifyCacheOption = Annotated[
+    bool, typer.Option("--verify-cache", help="Compare every image file and every kept pixel with when it was decoded.")
+]
+
 
 @app.command()
 def pretrain(
@@ -96,6 +110,9 @@ def pretrain(
     sets: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on a source task from random weights. Prints the path of the final checkpoint."""
@@ -106,7 +123,8 @@ def pretrain(
 
         return pretrain(settings, session)
 
-    _train(PretrainConfig, config, sets or [], None, None, out, resume, as_json, work)
+    cache = _cache(cache_dir, no_cache, verify_cache)
+    _train(PretrainConfig, config, sets or [], None, None, out, resume, as_json, cache, work)
 
 
 @app.command()
@@ -119,6 +137,9 @@ def finetune(
     sets: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a new task from given weights. Prints the path of the final checkpoint."""
@@ -136,7 +157,8 @@ def finetune(
         return finetune(settings, origin_of(settings), session)
 
     sets = [*(sets or []), *_started_from(source)]
-    _train(FinetuneConfig, config, sets, data, origin_of, out, resume, as_json, work)
+    cache = _cache(cache_dir, no_cache, verify_cache)
+    _train(FinetuneConfig, config, sets, data, origin_of, out, resume, as_json, cache, work)
 
 
 @app.command()
@@ -161,6 +183,9 @@ def compare(
     sets: SetOption = None,
     out: OutOption = None,
     resume: ResumeOption = False,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether pretraining helped. Random and given weights on equal terms, over several seeds."""
@@ -177,20 +202,29 @@ def compare(
     _check_apart(folder, settings)
     from ptft.proof.compare import compare
 
-    comparison = compare(settings, origins, folder, resume=resume, console=_console(), command=_command())
+    cache = _cache(cache_dir, no_cache, verify_cache)
+    comparison = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
     _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
 
 
 @app.command()
-def evaluate(checkpoint: CheckpointArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+def evaluate(
+    checkpoint: CheckpointArgument,
+    data: DataOption = None,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Score a checkpoint on test images. Its own, or a folder; per class, with intervals."""
     from ptft.distributed.ranks import join
     from ptft.inference import evaluate_checkpoint
     from ptft.runtime import memory_errors
 
+    cache = _cache(cache_dir, no_cache, verify_cache)
     with closing(join(place())) as ranks, ranks.settled(), memory_errors():
         ranks.connect()
-        result, sentence = evaluate_checkpoint(checkpoint, data, _console(), ranks)
+        result, sentence = evaluate_checkpoint(checkpoint, data, _console(), cache, ranks)
         ranks.finish()
     _print(json.dumps(result) if as_json else sentence)
 
@@ -203,6 +237,9 @@ def score(
         typer.Option("--data", metavar="DIR", help="Folder of images, CSV file, or config of the target."),
     ],
     page: PageOption = None,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
@@ -220,9 +257,9 @@ def score(
 
     if page is not None:
         check_replaceable(page, "--page")
-    console = _console()
+    console, cache = _console(), _cache(cache_dir, no_cache, verify_cache)
     with memory_errors():
-        result = score(checkpoints, target.data, seed=target.seed, console=console)
+        result = score(checkpoints, target.data, seed=target.seed, console=console, cache=cache)
     print_ranking(console, result.ranking)
     console.say(result.ranking.sentence())
     if page is not None:
@@ -261,6 +298,9 @@ def leak(
         Path | None, typer.Option("--pictures", metavar="FILE", help="Write the pairs side by side, as a PNG.")
     ] = None,
     page: PageOption = None,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
@@ -271,8 +311,9 @@ def leak(
 
     if page is not None:
         check_replaceable(page, "--page")
+    cache = _cache(cache_dir, no_cache, verify_cache)
     with memory_errors():
-        report, result = check_checkpoint(checkpoint, data, _console())
+        report, result = check_checkpoint(checkpoint, data, _console(), cache)
     if pictures is not None:
         write_pictures(report, pictures)
     if page is not None:
@@ -358,22 +399,26 @@ def check(
     config: ConfigArgument,
     source: FromOption = None,
     sets: SetOption = None,
+    cache_dir: CacheDirOption = None,
+    no_cache: NoCacheOption = False,
+    verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Try a config out and write nothing. Reads its data, runs a step, estimates time and memory."""
+    """Try a config out and write no run. Reads its data, runs a step, estimates time and memory."""
     from ptft.config.document import read
     from ptft.settings import FinetuneConfig, PretrainConfig
 
+    cache = _cache(cache_dir, no_cache, verify_cache)
     if source is None and "transfer" not in read(config).data:
         pretraining = _load(PretrainConfig, config, sets or [], None)
         from ptft.check import check_pretrain
 
-        found, sentence = check_pretrain(pretraining, _console())
+        found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
         finetuning = _load(FinetuneConfig, config, [*(sets or []), *_started_from(source)], None)
         from ptft.check import check_finetune
 
-        found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console())
+        found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console(), cache)
     _print(json.dumps(found) if as_json else sentence)
 
 
@@ -436,6 +481,34 @@ def demo(
     _print(json.dumps(result) if as_json else sentence)
 
 
+cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(cache_app, name="cache", help="Tell or clear what is kept between runs. Decoded images, measured speeds.")
+
+
+@cache_app.command(name="list")
+def cache_list(cache_dir: CacheDirOption = None, as_json: JsonOption = False) -> None:
+    """Tell which images are kept, those used last first."""
+    from ptft.cached import describe_cache
+
+    described, told = describe_cache(cache_dir, _console())
+    _print(json.dumps(described) if as_json else told)
+
+
+@cache_app.command(name="clear")
+def cache_clear(
+    cache_dir: CacheDirOption = None,
+    keep: Annotated[
+        float, typer.Option("--keep-gb", metavar="GB", min=0, help="Keep so much of what was used last.")
+    ] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what is kept, but for what a run is using. Nothing is lost that cannot be made again."""
+    from ptft.cached import clear_cache
+
+    cleared, told = clear_cache(cache_dir, keep, _console())
+    _print(json.dumps(cleared) if as_json else told)
+
+
 def main() -> NoReturn:
     """Entry point of the `ptft` command: runs it and turns every error into a sentence and an exit code."""
     end_on_signals()
@@ -488,6 +561,15 @@ def _console() -> "Console":
     from ptft.report.console import Console
 
     return Console(None if place().is_first else Path(os.devnull).open("w"))
+
+
+def _cache(folder: Path | None, no_cache: bool, verify: bool) -> "CacheOptions":
+    """What the three options say."""
+    from ptft.data.cache import CacheOptions
+
+    if no_cache and (verify or folder is not None):
+        raise UsageError("--no-cache: leave out --cache-dir and --verify-cache, or this.")
+    return CacheOptions(folder, not no_cache, verify)
 
 
 def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data: Path | None) -> "RunConfigT":
@@ -548,6 +630,7 @@ def _train(
     out: Path | None,
     resume: bool,
     as_json: bool,
+    cache: "CacheOptions",
     work: "Callable[[RunConfigT, Session], Summary]",
 ) -> None:
     """Runs a training command in its run folder and prints its result."""
@@ -559,7 +642,16 @@ def _train(
     folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
     _check_apart(folder.path, settings)
     source = origin_of(settings) if origin_of else None
-    result = run_in_folder(folder, settings, work, source=source, resume=resume, console=_console(), command=_command())
+    result = run_in_folder(
+        folder,
+        settings,
+        work,
+        source=source,
+        resume=resume,
+        console=_console(),
+        command=_command(),
+        cache=cache,
+    )
     _print(json.dumps(result, allow_nan=False) if as_json else result["checkpoint"])
 
 

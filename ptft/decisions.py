@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ptft.data.cache import Cache
 from ptft.data.task import Task
 from ptft.distributed.agreement import Agreement
 from ptft.distributed.ranks import Ranks
@@ -43,6 +44,7 @@ def decide_steps(
     console: Console,
     check_stop: Callable[[], None],
     agreement: Agreement,
+    cache: Cache | None,
 ) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, ranks = config.train, agreement.ranks
@@ -53,7 +55,7 @@ def decide_steps(
             if getattr(config.transfer, key) is not None:
                 raise UsageError(f"transfer.{key} is the work of one process. Leave it out, or start without torchrun.")
     micro = _micro_batch(train, classifier, ranks)
-    choice = _choose(train, task, classifier, micro, device, console, check_stop, ranks)
+    choice = _choose(train, task, classifier, micro, device, console, check_stop, ranks, cache)
     stepper = Stepper(
         objective=config.task.objective(
             config.objective, task.class_counts("train"), len(task.train), task.scale, config.seed
@@ -112,6 +114,7 @@ def _choose(
     console: Console,
     check_stop: Callable[[], None],
     ranks: Ranks,
+    cache: Cache | None,
 ) -> Choice:
     """Precision and memory format; of many ranks the first one measures."""
     if train.deterministic == "elastic":
@@ -124,7 +127,7 @@ def _choose(
     def measure() -> tuple[str, str]:
         size, channels = task.format.image_size, task.format.in_channels
         shape = (micro, channels, size, size)
-        choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format, check_stop)
+        choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format, check_stop, cache)
         if sentence:
             console.say(sentence)
         return choice.precision, choice.memory_format

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
+from ptft.data.cache import Cache, CacheOptions
 from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
@@ -62,7 +63,7 @@ def task_of(found: Checkpoint) -> TaskConfig:
     return task
 
 
-def held_out_examples(found: Checkpoint) -> dict[Part, Examples]:
+def held_out_examples(found: Checkpoint, cache: Cache | None) -> dict[Part, Examples]:
     """The validation and test images a checkpoint was judged by, as far as they can be read; empty parts left out.
 
     Raises:
@@ -73,7 +74,8 @@ def held_out_examples(found: Checkpoint) -> dict[Part, Examples]:
 
     def examples_of(part: Part) -> Examples:
         config = tolerant(own, len(parts[part]))
-        return prepare_part(parts[part], found.metadata.classes, config, format_of(found), labelling=labelling)[0]
+        classes, format_ = found.metadata.classes, format_of(found)
+        return prepare_part(parts[part], classes, config, format_, labelling=labelling, cache=cache)[0]
 
     examples = {part: examples_of(part) for part in HELD_OUT}
     return {part: some for part, some in examples.items() if len(some)}
@@ -85,7 +87,7 @@ def tolerant(config: DataConfig, num_records: int) -> DataConfig:
 
 
 def evaluate_checkpoint(
-    path: Path, data: Path | None, console: Console, ranks: Ranks = ALONE
+    path: Path, data: Path | None, console: Console, cache: CacheOptions, ranks: Ranks = ALONE
 ) -> tuple[dict[str, Any], str]:
     """Scores a checkpoint on the test images of its own data, or of a folder or CSV file.
 
@@ -93,6 +95,7 @@ def evaluate_checkpoint(
         path: of the checkpoint.
         data: folder or CSV file to use instead; its classes are matched by name.
         console: gets the tables.
+        cache: for decoded images.
         ranks: that share the images.
 
     Returns:
@@ -113,7 +116,8 @@ def evaluate_checkpoint(
             f"{where}: the checkpoint does not know class {', '.join(map(repr, strangers))}. "
             f"It knows {', '.join(map(repr, classes))}."
         )
-    examples, bad = prepare_part(records, classes, config, format_of(found), labelling=task.labelling())
+    kept, labelling = cache.open(console.say), task.labelling()
+    examples, bad = prepare_part(records, classes, config, format_of(found), labelling=labelling, cache=kept)
     for line in bad:
         console.say(f"left out: {line}")
     if not len(examples):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
+from ptft.data.cache import Cache, CacheOptions
 from ptft.data.fingerprints import as_arrays, fingerprints_of
 from ptft.data.records import Record
 from ptft.data.sources import Csv, DataConfig, Hub, open_parts
@@ -81,7 +82,9 @@ class LeakReport:
         }
 
 
-def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[LeakReport, dict[str, Any]]:
+def check_checkpoint(
+    path: Path, data: Path | None, console: Console, options: CacheOptions
+) -> tuple[LeakReport, dict[str, Any]]:
     """Searches what a checkpoint and its ancestors have seen for test images, and tells it.
 
     Args:
@@ -89,6 +92,7 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
         data: folder or CSV file whose test images to check (all its images where it has no parts), also against
             its own training part; None for the test images of the checkpoint's own data.
         console: gets the table.
+        options: for decoded images.
 
     Returns:
         The report, and the same as plain Python.
@@ -97,17 +101,17 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
         CheckpointError: the checkpoint cannot be read.
         DataError: the data cannot.
     """
-    found = checkpoint.read(path)
+    found, cache = checkpoint.read(path), options.open(console.say)
     if data is not None and is_own(found, data):
         data = None
     records, config, where = test_records(found, data)
     classes, labelling = found.metadata.classes, task_of(found).labelling()
     is_known = not labelling.strangers(records, classes)
     names = classes if is_known else tuple(labelling.strangers(records, ()))
-    test, bad = _read(records, names, config, found)
+    test, bad = _read(records, names, config, found, cache)
     if not len(test):
         raise DataError(f"{where}: no image could be read.")
-    sets, train = _sets(found, data, config, names, console)
+    sets, train = _sets(found, data, config, names, console, cache)
     console.say(f"{path}: looking for {where} in what its training has seen.")
     check = check_leaks(test, names, sets)
     classifier = load_classifier(found).to(pick_device("auto"))
@@ -121,20 +125,25 @@ def check_checkpoint(path: Path, data: Path | None, console: Console) -> tuple[L
 
 
 def _read(
-    records: Sequence[Record], classes: Sequence[str], config: DataConfig, found: Checkpoint
+    records: Sequence[Record], classes: Sequence[str], config: DataConfig, found: Checkpoint, cache: Cache | None
 ) -> tuple[Examples, Sequence[str]]:
-    labelling = task_of(found).labelling()
-    return prepare_part(records, classes, tolerant(config, len(records)), format_of(found), labelling=labelling)
+    config, labelling = tolerant(config, len(records)), task_of(found).labelling()
+    return prepare_part(records, classes, config, format_of(found), labelling=labelling, cache=cache)
 
 
 def _sets(
-    found: Checkpoint, data: Path | None, config: DataConfig, classes: Sequence[str], console: Console
+    found: Checkpoint,
+    data: Path | None,
+    config: DataConfig,
+    classes: Sequence[str],
+    console: Console,
+    cache: Cache | None,
 ) -> tuple[list[SeenSet], SeenSet | None]:
     """What to search, and of it the set whose images are at hand."""
     lineage, seen = found.metadata.lineage, found.part("seen")
     if data is None:
         parts, own, _ = own_records(found)
-        train, _ = _read(parts["train"], classes, own, found)
+        train, _ = _read(parts["train"], classes, own, found, cache)
         *sources, last = seen_sets(lineage, seen)
         # Made again: this also checks the training images of a checkpoint that carries no fingerprints.
         beside = SeenSet(last.name, fingerprints_of(train.images), train)
@@ -145,7 +154,7 @@ def _sets(
     records = _training_records(found, data, config)
     if not records:
         return sets, None
-    train, _ = _read(records, classes, config, found)
+    train, _ = _read(records, classes, config, found, cache)
     beside = SeenSet(f"the training part of {data}", fingerprints_of(train.images), train)
     return [*sets, beside], beside
 

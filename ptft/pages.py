@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptft import checkpoint
+from ptft.data.cache import CacheOptions
 from ptft.errors import CheckpointError, DataError, UsageError
 from ptft.inference import held_out_examples, load_classifier, task_of
 from ptft.report.console import Console
@@ -50,21 +51,25 @@ def _page(run: RunRecord, console: Console) -> Page:
     if run.final is None or run.part is None:
         return page_of_run(run, None)
     try:
-        run, evidence = _look_again(run, run.final)
+        run, evidence = _look_again(run, run.final, console)
     except (CheckpointError, DataError) as error:
         console.say(f"ptft: the page has no pictures of images: {error}")
         return page_of_run(run, None, missing=str(error))
     return page_of_run(run, evidence)
 
 
-def _look_again(run: RunRecord, final: Path) -> tuple[RunRecord, Evidence | Sequence[Section] | None]:
+def _look_again(run: RunRecord, final: Path, console: Console) -> tuple[RunRecord, Evidence | Sequence[Section] | None]:
     """What the end of the run saw, from its checkpoint and data; and the run with its calibration, if it had none.
 
     Raises:
         CheckpointError, DataError: they are not there any more, or not the same.
     """
     found = checkpoint.read(final)
-    examples, format_, device = held_out_examples(found), format_of(found), pick_device("auto")
+    examples, format_, device = (
+        held_out_examples(found, CacheOptions().open(console.say)),
+        format_of(found),
+        pick_device("auto"),
+    )
     classifier = load_classifier(found).to(device)
     predictions = {part: predictions_of(classifier, some, format_, device) for part, some in examples.items()}
     part = judged(predictions)

@@ -15,6 +15,7 @@ from ptft.beginning import begin, co_tuning_of, has_own_head, regime_of, solver_
 from ptft.checkpoint import Ancestor, Checkpoint
 from ptft.data.ahead import Ahead
 from ptft.data.batches import Batches, Order
+from ptft.data.cache import USUAL_CACHE, Cache, CacheOptions
 from ptft.data.records import PARTS, Part
 from ptft.data.stream import StreamOrder
 from ptft.data.task import Examples, Format, Task, prepare
@@ -102,6 +103,7 @@ def prepare_pretrain(
     check_stop: Callable[[], None] = lambda: None,
     read: Sequence[Part] = PARTS,
     agreement: Agreement | None = None,
+    cache: CacheOptions = USUAL_CACHE,
 ) -> Prepared:
     """The source task and a classifier with random weights.
 
@@ -112,13 +114,15 @@ def prepare_pretrain(
         check_stop: raises when a signal asked to stop.
         read: the parts of the data to decode and have.
         agreement: of all ranks of the run; None for one alone.
+        cache: for decoded images and measured speeds.
 
     Raises:
         PtftError: DataError, UsageError.
     """
-    task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read)
+    kept = cache.open(console.say)
+    task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read, kept)
     classifier = _random_classifier(config.model, task, config.seed)
-    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop, saved, agreement)
+    return _assemble("pretrain", config, config.model, task, classifier, console, check_stop, saved, agreement, kept)
 
 
 def prepare_finetune(
@@ -130,6 +134,7 @@ def prepare_finetune(
     read: Sequence[Part] = PARTS,
     agreement: Agreement | None = None,
     races: bool = True,
+    cache: CacheOptions = USUAL_CACHE,
 ) -> Prepared:
     """The target task and a classifier with the source's weights, or those that recipe auto prefers.
 
@@ -142,6 +147,7 @@ def prepare_finetune(
         read: the parts of the data to decode and have.
         agreement: of all ranks of the run; None for one alone.
         races: whether recipe auto may decide; else it is full, and the steps it would take are told.
+        cache: for decoded images and measured speeds.
 
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
@@ -151,7 +157,8 @@ def prepare_finetune(
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
     known = _known_format(model, weights)
-    task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop, read)
+    kept = cache.open(console.say)
+    task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop, read, kept)
     classifier = _random_classifier(model, task, config.seed)
     _set_randomness(classifier, model, config.transfer)
     untrained, lineage, seen, race_steps = copy.deepcopy(classifier), weights.lineage, weights.seen, 0
@@ -169,7 +176,7 @@ def prepare_finetune(
     config = config.model_copy(update={"model": model, "transfer": taken})
     if not saved and config.transfer.recipe == "auto":
         train = partial(_train_briefly, model, co_tuning, check_stop)
-        course = partial(_course, config, task, classifier, untrained, tensors, train, console, check_stop)
+        course = partial(_course, config, task, classifier, untrained, tensors, train, console, check_stop, kept)
         if races:
             config, said = _decided_by_first(course, agreement.ranks if agreement else ALONE)
         else:
@@ -187,6 +194,7 @@ def prepare_finetune(
         check_stop,
         saved,
         agreement,
+        kept,
         lineage,
         tensors,
         (*start, *said),
@@ -205,12 +213,13 @@ def _course(
     train: Train,
     console: Console,
     check_stop: Callable[[], None],
+    cache: Cache | None,
 ) -> Course:
     """The races of recipe auto, with precision and memory format decided for them and the run."""
     device = pick_device(config.device)
     resolved = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
     resolved, _ = decide_steps(
-        resolved, task, classifier.to(device), device, None, console, check_stop, Agreement(ALONE, Stop())
+        resolved, task, classifier.to(device), device, None, console, check_stop, Agreement(ALONE, Stop()), cache
     )
     return Course(
         config,
@@ -258,7 +267,17 @@ def _train_briefly(
 ) -> Classifier:
     """Trains as a run of this config would, in place, without a word, a look at validation or a checkpoint."""
     prepared = _assemble(
-        "finetune", config, model, task, classifier, Console(io.StringIO()), check_stop, None, None, co_tuning=co_tuning
+        "finetune",
+        config,
+        model,
+        task,
+        classifier,
+        Console(io.StringIO()),
+        check_stop,
+        None,
+        None,
+        None,
+        co_tuning=co_tuning,
     )
     num_steps, state, peak = prepared.num_steps, prepared.state, known(prepared.config.optim.lr)
     schedule = config.schedule.build(num_steps, len(task.train), prepared.batch_size)
@@ -316,6 +335,7 @@ def _read_task(
     in_channels: int | None,
     check_stop: Callable[[], None],
     read: Sequence[Part],
+    cache: Cache | None,
 ) -> Task:
     task = prepare(
         config.task.open(config.data),
@@ -326,6 +346,7 @@ def _read_task(
         read=read,
         labelling=config.task.labelling(),
         check_stop=check_stop,
+        cache=cache,
     )
     if saved and (changes := compare_data(saved.metadata, task)):
         raise DataError(
@@ -368,6 +389,7 @@ def _assemble(
     check_stop: Callable[[], None],
     saved: Checkpoint | None,
     agreement: Agreement | None,
+    cache: Cache | None,
     ancestors: tuple[Ancestor, ...] = (),
     tensors: tuple[dict[str, str], ...] = (),
     start: tuple[str, ...] = (),
@@ -386,7 +408,7 @@ def _assemble(
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
     regime = regime_of(config, task, classifier, tensors)
     config = without_choices(config, console)
-    config, stepper = decide_steps(config, task, timed, device, regime, console, check_stop, agreement)
+    config, stepper = decide_steps(config, task, timed, device, regime, console, check_stop, agreement, cache)
     classifier.to(memory_format=stepper.memory_format)
     solver = solver_of(config, task, stepper, console, check_stop)
     if not saved:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch._dynamo  # the first optimizer would import it, in the middle of a run: a second without an ear for signals
 from torch import Tensor
 
 from ptft import checkpoint
@@ -59,7 +58,9 @@ def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] =
         PtftError: any of `ptft.errors`.
     """
     saved = _saved(session, lambda: Identity.of(config))
-    prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read, session.agreement)
+    prepared = prepare_pretrain(
+        config, session.console, saved, session.stop.check, read, session.agreement, cache=session.cache
+    )
     return _train(prepared, session, saved, draw)
 
 
@@ -77,7 +78,16 @@ def finetune(
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
     saved = _saved(session, lambda: Identity.of(config, source))
-    prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read, session.agreement)
+    prepared = prepare_finetune(
+        config,
+        source,
+        session.console,
+        saved,
+        session.stop.check,
+        read,
+        agreement=session.agreement,
+        cache=session.cache,
+    )
     return _train(prepared, session, saved, draw)
 
 
@@ -107,6 +117,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         write_text_durably(folder.config, dump(prepared.config, header=session.command))
     score = _scorer(prepared, prepared.stepper.precision, session)
     per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
+    started = time.monotonic()
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
         closing(Journal(folder, state.progress, per_epoch, bar) if ranks.is_first else Unwritten()) as journal,
@@ -122,6 +133,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             check_stop=session.agreement.check,
             clock=session.agreement.clock,
         )
+    _tell_waiting(prepared, time.monotonic() - started, console)
     interpolate(prepared, folder, lambda model: score(model, "validation"), console, ranks)
     cook(
         prepared,
@@ -145,6 +157,12 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     return summary
 
 
+def _tell_waiting(prepared: Prepared, seconds: float, console: Console) -> None:
+    """Which share of the training was not training."""
+    share = prepared.batches.seconds / max(seconds, 1e-9)
+    console.say(f"trained for {duration(seconds)}, {100 * share:.1f} % of it waiting for batches.")
+
+
 def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder) -> None:
     """Finetunes with another seed, in a folder of its own; test images stay unseen."""
     source = config.transfer.from_
@@ -165,14 +183,16 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
             console=Console(nowhere),
             command=session.command,
             stop=session.stop,
+            cache=session.cache,
         )
 
 
 def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Mapping[str, Tensor]:
     """Fingerprints for the checkpoints. Of images that are decoded later they cost a pass, told before it begins."""
     inherited = saved.part("seen") if saved else prepared.seen
+    cache = session.cache.open(session.console.say)
     if not prepared.config.data.decodes_later:
-        return with_own(prepared.task, inherited, session.stop.check)
+        return with_own(prepared.task, inherited, session.stop.check, cache)
     if not prepared.config.data.leak_check:
         return inherited
     if not saved:
@@ -181,7 +201,7 @@ def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Map
             f"leak check: one pass over {count:,} training images before the first step; data.leak_check: false goes "
             "without."
         )
-    return with_own(prepared.task, inherited, session.stop.check)
+    return with_own(prepared.task, inherited, session.stop.check, cache)
 
 
 def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], TaskScores]:

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,15 +92,65 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def cache_folder(given: Path | None) -> Path:
-    """Where ptft keeps what it can make again: `given`, else $PTFT_CACHE_DIR, $XDG_CACHE_HOME/ptft or ~/.cache/ptft."""
+def machine(device: torch.device) -> str:
+    """What the speed of a step depends on beside the step: processor or GPU, cores, threads, torch."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{name}, {capability}, {num_cores()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """Name of the processor as Linux tells it; elsewhere its kind."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def waited_seconds() -> float:
+    """Time in which threads of this process could have run and had no processor, summed, as Linux counts it; else 0."""
+    waited = 0.0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # a thread that has ended
+            waited += int(path.read_text().split()[1]) / 1e9
+    return waited
+
+
+def cache_folder(given: Path | None) -> Path | None:
+    """Where ptft keeps what it can make again: `given`, else $PTFT_CACHE_DIR, $XDG_CACHE_HOME/ptft or ~/.cache/ptft.
+
+    None where nothing is given and there is no home folder.
+    """
     if given is not None:
         return given
     if own := os.environ.get("PTFT_CACHE_DIR"):
         return Path(own)
     # A relative XDG_CACHE_HOME is to be ignored (XDG base directory specification).
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else Path("~").expanduser() / ".cache") / "ptft"
+    try:
+        return (shared if shared.is_absolute() else Path.home() / ".cache") / "ptft"
+    except RuntimeError:
+        return None
+
+
+def cache_limit_bytes() -> int | None:
+    """Most bytes of the cache folder, as $PTFT_CACHE_GB says; None where it says nothing.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    told = os.environ.get("PTFT_CACHE_GB")
+    if not told:
+        return None
+    try:
+        limit = float(told)
+    except ValueError:
+        limit = float("nan")
+    if not 0 <= limit < float("inf"):
+        raise UsageError(f"PTFT_CACHE_GB: {told!r} is no number of gigabytes. Set it to 20, for example, or unset it.")
+    return int(limit * 1e9)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

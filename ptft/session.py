@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
 from ptft.config.load import load
+from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.distributed.agreement import Agreement
 from ptft.distributed.place import Place, place
 from ptft.distributed.ranks import Ranks, join
@@ -33,6 +34,7 @@ class Session:
         command: as typed, for the summary.
         ranks: that do the run together.
         agreement: of the ranks, on when to stop.
+        cache: what the command line says about it.
     """
 
     folder: RunFolder
@@ -41,6 +43,7 @@ class Session:
     command: str
     ranks: Ranks
     agreement: Agreement
+    cache: CacheOptions = USUAL_CACHE
 
 
 def run_in_folder(
@@ -53,6 +56,7 @@ def run_in_folder(
     console: Console,
     command: str,
     stop: Stop | None = None,
+    cache: CacheOptions = USUAL_CACHE,
 ) -> dict[str, Any]:
     """Holds the run folder, does the work unless it is done, and records the end.
 
@@ -67,6 +71,7 @@ def run_in_folder(
         console: for everything said.
         command: as typed.
         stop: the flag that signals set already; None to set one up.
+        cache: what the command line says about it.
 
     Returns:
         The run's summary, as in summary.json.
@@ -93,7 +98,7 @@ def run_in_folder(
             stop.folder = folder.path
             _open_log(folder, console, agreed.changes, ranks)
             with end_recorded(folder if ranks.is_first else None, console), _together(folder, ranks):
-                session = Session(folder, console, stop, command, ranks, Agreement(ranks, stop))
+                session = Session(folder, console, stop, command, ranks, Agreement(ranks, stop), cache)
                 return work(config, session).as_dict()
 
 

@@ -69,8 +69,8 @@ def is_shortage(error: Exception) -> bool:
 
 def _failure(path: Path, doing: str, error: OSError, num_bytes: int = 0) -> StorageError:
     reason, advice = error.strerror or str(error), _ADVICE.get(error.errno or 0, "")
-    facts = [f"needs {_size(num_bytes)}"] if num_bytes else []
-    facts += [f"{_size(free)} free" for free in _free_bytes(path)]
+    facts = [f"needs {told_size(num_bytes)}"] if num_bytes else []
+    facts += [f"{told_size(free)} free" for free in _free_bytes(path)]
     told = f" ({', '.join(facts)})" if facts else ""
     return StorageError(f"cannot {doing} {path}: {reason}{told}. {advice}".rstrip())
 
@@ -83,18 +83,39 @@ def _free_bytes(path: Path) -> list[int]:
     return []
 
 
-def _size(num_bytes: int) -> str:
+def told_size(num_bytes: int) -> str:
+    """`3.2 GB`, `512 bytes`: a number of bytes in a sentence."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if num_bytes >= unit:
             return f"{num_bytes / unit:,.1f} {name}"
     return f"{num_bytes} bytes"
 
 
-def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replaces `path` by what `write` writes, so that a crash leaves the old file or the new one, never half.
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that becomes `path` when the block ends, whole and synced, and is gone when the block raises.
 
     The bytes go to a file beside `path` (never through TMPDIR, which may be another file system), are synced,
     then renamed over `path`; the folder is synced last.
+
+    Raises:
+        OSError: disk full, no permission, I/O error; `path` is untouched and nothing is left beside it.
+    """
+    beside = _beside(path)
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        _remove(beside)
+        raise
+
+
+def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replaces `path` by what `write` writes, so that a crash leaves the old file or the new one, never half.
 
     Args:
         path: final name; its folder must exist.
@@ -103,24 +124,15 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         StorageError: disk full, no permission, I/O error; `path` is untouched and nothing is left beside it.
     """
-    beside = _beside(path)
     num_bytes = 0
     try:
-        with beside.open("wb") as file:
+        with durable_file(path) as file:
             sink = _Sink(file)
             write(cast(BinaryIO, sink))
             num_bytes = sink.num_bytes
             sink.check()
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
-        _remove(beside)
         raise _failure(path, "write", error, num_bytes) from error
-    except BaseException:
-        _remove(beside)
-        raise
 
 
 class _Sink(io.RawIOBase):

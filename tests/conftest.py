@@ -2,10 +2,20 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from making import COLOURS, Ptft, Result, make_images, write_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder for the whole session and all processes it starts; never the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTFT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("PTFT_CACHE_GB", raising=False)
+        yield
 
 
 @pytest.fixture

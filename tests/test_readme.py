@@ -36,6 +36,7 @@ def test_every_command_of_the_readme_exists() -> None:
     from ptft.cli import app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {group.name for group in app.registered_groups}
     assert set(re.findall(r"(?:`|\(|^)ptft ([a-z]+)", README, re.MULTILINE)) == known
 
 

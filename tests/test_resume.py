@@ -183,7 +183,18 @@ def test_a_signal_in_any_part_of_a_run_saves_what_is_done(
 ) -> None:
     """Every session is stopped at its first such moment; together they still end as one that was not."""
     whole = ptft("pretrain", rich_config, "--out", "whole").path
-    command = [sys.executable, "-c", SIGNALLED, wanted, "pretrain", str(rich_config), "--out", "cut", "--resume"]
+    command = [
+        sys.executable,
+        "-c",
+        SIGNALLED,
+        wanted,
+        "pretrain",
+        str(rich_config),
+        "--out",
+        "cut",
+        "--resume",
+        "--no-cache",
+    ]
     for _ in range(2):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
         assert done.returncode == 128 + signal.SIGTERM, done.stderr

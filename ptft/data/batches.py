@@ -1,5 +1,6 @@
 """The batch of every step, as a pure function of the seed and the step."""
 
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -109,6 +110,9 @@ class Batches:
         device: where the batch goes.
         own: the places of the global batch that this rank takes; None for all.
         mixes: whether each image will be mixed with the one at the mirrored place, which another rank may have.
+
+    Attributes:
+        seconds: spent in `at` so far, as far as it waits: a GPU may be computing meanwhile.
     """
 
     def __init__(
@@ -130,9 +134,16 @@ class Batches:
         # Mirrored at its middle, the row of own images and their partners mixes as the global batch would.
         mirrored = range(order.batch_size - self._own.stop, order.batch_size - self._own.start)
         self._partners = mirrored if mixes and mirrored != self._own else range(0)
+        self.seconds = 0.0
 
     def at(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
+        start = time.monotonic()
+        batch = self._make(step)
+        self.seconds += time.monotonic() - start
+        return batch
+
+    def _make(self, step: int) -> Batch:
         epochs, rows = self._order.at(step)
         places = torch.tensor([*self._own, *self._partners])
         epochs, rows = epochs[places], rows[places]

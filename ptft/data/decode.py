@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+import PIL
+from PIL import Image, UnidentifiedImageError, features
 
 from ptft.data.records import Encoded
 from ptft.storage import is_shortage
@@ -33,6 +34,9 @@ _LARGE = 1 << 24
 eight times its memory."""
 
 _ONE_AT_A_TIME = threading.Lock()
+
+_VERSION = 1
+"""To be counted up when the pixels that `decode` gives change."""
 
 _MAX_SCANS = 500
 """A progressive JPEG refines the whole image with every scan; encoders write about ten."""
@@ -95,6 +99,11 @@ def decode(
             _draft(opened, size)
         with _ONE_AT_A_TIME if opened.width * opened.height > _LARGE else nullcontext():
             return np.array(_fit(_in_channels(_opaque(_upright(opened)), channels), size))
+
+
+def decoder() -> str:
+    """What decides the pixels beside image and arguments: this module, Pillow, and its JPEG library."""
+    return f"{_VERSION}, Pillow {PIL.__version__}, JPEG {features.version('libjpeg_turbo') or features.version('jpg')}"
 
 
 def describe(path: Path) -> tuple[int, int, str]:

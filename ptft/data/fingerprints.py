@@ -21,6 +21,9 @@ from ptft.data.images import Images
 NUM_BYTES = 33
 """Of one fingerprint: 6 of a hash of the pixels, 27 of the look."""
 
+PRINTS_VERSION = 1
+"""To be counted up when the fingerprint of an image changes."""
+
 NUM_FREQUENCIES = 36
 # 10,000 images against 60,000 are 6e8 pairs: one chance in 500,000 of a false match.
 _HASH_BYTES = 6

@@ -1,6 +1,6 @@
 """Decoded images as uint8 batches: resident in memory where they fit, else decoded when asked for.
 
-Both kinds answer `take(indices)`; nothing above this module knows which one it has.
+Every kind answers `take(indices)`; nothing above knows which one it has. `ptft.data.stored` has another.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -164,10 +164,10 @@ def load_images(
             continue
         digest, array = result
         if store is None:
-            _check_square(record, array)
+            check_square(record, array.shape)
             store = _Store(len(records), array.shape[0], channels, _fits(len(records), array.shape[0], channels))
         elif array.shape[0] != store.size or array.shape[1] != store.size:
-            raise _different_sizes(kept[0], store.size, record, array)
+            raise different_sizes(kept[0], store.size, record, array.shape)
         store.add(array)
         kept.append(record)
         digests.append(digest)
@@ -243,21 +243,35 @@ def decode_all(
     check_stop: Callable[[], None],
 ) -> Iterator[tuple[Record, Result]]:
     """Digest and pixels of each record in order, or its error; arguments as for `load_images`."""
+    results = in_threads(records, lambda record: _attempt(record, size, channels, max_pixels), check_stop)
+    return zip(records, results, strict=True)
 
-    def work(portion: Sequence[Record]) -> list[Result]:
+
+_T = TypeVar("_T")
+
+
+def in_threads(records: Sequence[Record], work: Callable[[Record], _T], check_stop: Callable[[], None]) -> Iterator[_T]:
+    """What `work` gives for each record, in order.
+
+    Args:
+        records: to work on, in portions, by several threads.
+        work: called by any of them.
+        check_stop: called before each record, by the threads; raises when a signal asked to stop.
+    """
+
+    def work_on(portion: Sequence[Record]) -> list[_T]:
         results = []
         for record in portion:
             check_stop()
-            results.append(_attempt(record, size, channels, max_pixels))
+            results.append(work(record))
         return results
 
     portions = [records[start : start + _PORTION] for start in range(0, len(records), _PORTION)]
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         # Bounded: results wait in memory until they are taken.
         for start in range(0, len(portions), _UNDER_WAY):
-            batch = portions[start : start + _UNDER_WAY]
-            for portion, results in zip(batch, threads.map(work, batch), strict=True):
-                yield from zip(portion, results, strict=True)
+            for results in threads.map(work_on, portions[start : start + _UNDER_WAY]):
+                yield from results
 
 
 def _attempt(record: Record, size: int | None, channels: int | None, max_pixels: int) -> Result:
@@ -266,8 +280,7 @@ def _attempt(record: Record, size: int | None, channels: int | None, max_pixels:
         if isinstance(record.image, Encoded):
             return record.image.shards.digest(record.image.row), array
         if isinstance(record.image, Path):
-            with record.image.open("rb") as file:
-                return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest(), array
+            return digest_of(record.image), array
         return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest(), array
     except DataError as error:
         return error
@@ -275,6 +288,12 @@ def _attempt(record: Record, size: int | None, channels: int | None, max_pixels:
         if is_shortage(error):
             raise
         return DataError(f"{record.name}: cannot be read: {(error.strerror or str(error)).lower()}.")
+
+
+def digest_of(file: Path) -> bytes:
+    """BLAKE2b of a file's bytes, 16 bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
 def _decode(record: Record, size: int | None, channels: int | None, max_pixels: int) -> np.ndarray:
@@ -296,8 +315,9 @@ def judge_bad(error: DataError, count: int, config: DataConfig) -> None:
         ) from error
 
 
-def _check_square(record: Record, array: np.ndarray) -> None:
-    height, width = array.shape[:2]
+def check_square(record: Record, shape: Sequence[int]) -> None:
+    """Raises DataError unless the first image, of shape (H, W) or (H, W, 3), can set the size of all."""
+    height, width = shape[:2]
     if max(height, width) > MAX_IMAGE_SIZE:
         raise DataError(
             f"{record.name} is {width}x{height} pixels; a model takes at most {MAX_IMAGE_SIZE}. Set data.image_size."
@@ -309,8 +329,9 @@ def _check_square(record: Record, array: np.ndarray) -> None:
         )
 
 
-def _different_sizes(first: Record, size: int, second: Record, array: np.ndarray) -> DataError:
+def different_sizes(first: Record, size: int, second: Record, shape: Sequence[int]) -> DataError:
+    """The error for a second image, of another shape (H, W) or (H, W, 3) than the first."""
     return DataError(
         f"images differ in size: {first.name} is {size}x{size}, {second.name} is "
-        f"{array.shape[1]}x{array.shape[0]}. Set data.image_size, for example {size}."
+        f"{shape[1]}x{shape[0]}. Set data.image_size, for example {size}."
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from ptft import checkpoint
 from ptft.config.durations import Duration
+from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.records import Part
 from ptft.data.splits import split
 from ptft.data.task import listing_of, prepare_part
@@ -69,6 +70,7 @@ class Setting:
         out: folder of the comparison.
         budgets: steps and batch size at each number of labels, the same for every arm.
         charged_steps: steps that random weights get in addition.
+        cache: what the command line says about it.
     """
 
     config: CompareConfig
@@ -76,6 +78,7 @@ class Setting:
     out: Path
     budgets: Mapping[Labels, Budget]
     charged_steps: int
+    cache: CacheOptions = USUAL_CACHE
 
     def folder(self, cell: Cell) -> RunFolder:
         """The cell's run folder."""
@@ -150,6 +153,7 @@ def train_cell(setting: Setting, cell: Cell) -> None:
                 resume=True,
                 console=Console(nowhere),
                 command="ptft compare",
+                cache=setting.cache,
             )
         except NotFiniteError:
             return
@@ -177,7 +181,8 @@ def predict_cells(setting: Setting, cells: Sequence[Cell]) -> None:
         for cell in cells:
             found = checkpoint.read(setting.folder(cell).best)
             if examples is None:
-                examples, _ = prepare_part(parts["test"], classes, data, format_of(found))
+                cache = setting.cache.open(lambda _: None)
+                examples, _ = prepare_part(parts["test"], classes, data, format_of(found), cache=cache)
             classifier = load_classifier(found).to(device)
             predicted = predictions_of(classifier, examples, format_of(found), device)
             result = {

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ptft.config.load import dump, load
+from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.task import listing_of
 from ptft.drift import compare_configs
 from ptft.errors import DataError, NotFiniteError, UsageError
@@ -30,7 +31,14 @@ from ptft.transfer.origin import Origin
 
 
 def compare(
-    config: CompareConfig, sources: Sequence[Origin], out: Path, *, resume: bool, console: Console, command: str
+    config: CompareConfig,
+    sources: Sequence[Origin],
+    out: Path,
+    *,
+    resume: bool,
+    console: Console,
+    command: str,
+    cache: CacheOptions = USUAL_CACHE,
 ) -> Comparison:
     """Compares pretrained with random weights, or goes on with it; cells that are finished are not run again.
 
@@ -41,6 +49,7 @@ def compare(
         resume: whether to go on with a comparison that is there; its section `compare` may differ then.
         console: gets progress and tables.
         command: as typed.
+        cache: for decoded images and measured speeds.
 
     Raises:
         PtftError: any of `ptft.errors`.
@@ -52,7 +61,7 @@ def compare(
         stop.folder = out
         console.log_to(folder.log)
         with end_recorded(folder, console):
-            found = plan(config, sources, out, console)
+            found = plan(config, sources, out, console, cache)
             write_text_durably(folder.config, dump(found.setting.config, header=command))
             folder.write_status("running", 0, 0)
             tell_plan(found, console)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ptft.data.cache import CacheOptions
 from ptft.data.fingerprints import fingerprints_of
 from ptft.data.records import Record, Source
 from ptft.data.sources import DataConfig
@@ -54,7 +55,7 @@ class Plan:
     seen: Sequence[SeenSet]
 
 
-def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: Console) -> Plan:
+def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: Console, cache: CacheOptions) -> Plan:
     """Decides model, image format, validation, numbers of labels, steps, precision.
 
     Validation images are set aside from the training images before any label is drawn: the same ones for every arm,
@@ -67,6 +68,7 @@ def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: C
         sources: see `read_source`.
         out: folder of the comparison.
         console: for the calibration.
+        cache: for decoded images and measured speeds.
 
     Raises:
         PtftError: UsageError, DataError, CheckpointError.
@@ -92,9 +94,9 @@ def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: C
     )
     num_labels = {number: len(parts["train"]) if number == "all" else number * len(classes) for number in labels}
     budgets = {number: _budget(config, count, image_size) for number, count in num_labels.items()}
-    config = _calibrated(config, model, len(classes), image_size, budgets[labels[-1]].batch_size, console)
+    config = _calibrated(config, model, len(classes), image_size, budgets[labels[-1]].batch_size, console, cache)
     charged = max(map(_pretraining_steps, weights, sources)) if config.compare.charge_pretraining else 0
-    setting = Setting(config, sources, out, budgets, charged)
+    setting = Setting(config, sources, out, budgets, charged, cache)
     seen = _seen_of_all(weights)
     return Plan(setting, listed.origin, classes, num_labels, len(parts["validation"]), parts["test"], seen)
 
@@ -195,7 +197,13 @@ def _budget(config: CompareConfig, num_examples: int, image_size: int) -> Budget
 
 
 def _calibrated(
-    config: CompareConfig, model: Model, num_classes: int, image_size: int, batch_size: int, console: Console
+    config: CompareConfig,
+    model: Model,
+    num_classes: int,
+    image_size: int,
+    batch_size: int,
+    console: Console,
+    cache: CacheOptions,
 ) -> CompareConfig:
     """Precision and memory format measured once, so that all cells compute alike."""
     train, device = config.train, pick_device(config.device)
@@ -203,7 +211,9 @@ def _calibrated(
     channels = model.in_channels or 1
     classifier = model.build(num_classes, channels).to(device)
     shape = (-(-batch_size // train.accumulate), channels, image_size, image_size)
-    choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format)
+    choice, sentence = calibrate(
+        classifier, shape, device, train.precision, train.memory_format, cache=cache.open(console.say)
+    )
     if sentence:
         console.say(sentence)
     decided = {"precision": choice.precision, "memory_format": choice.memory_format}
@@ -264,6 +274,7 @@ def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) 
         in_channels=channels,
         read=("train", "test"),
         check_stop=check_stop,
+        cache=found.setting.cache.open(console.say),
     )
     own = SeenSet(f"{task.origin} (its training part)", fingerprints_of(task.train.images, check_stop), task.train)
     leak = check_leaks(task.parts["test"], task.classes, [*found.seen, own], check_stop)

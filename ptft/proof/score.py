@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ptft.data.cache import USUAL_CACHE, Cache, CacheOptions
 from ptft.data.records import Record
 from ptft.data.sources import DataConfig
 from ptft.data.splits import split, subset
@@ -62,13 +63,13 @@ class Target:
         lenient = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
         return cls(lenient, classes, records, len(parts["train"]), listing_of(parts), source.origin)
 
-    def decode(self, format_: Format) -> tuple[Examples, Sequence[str]]:
+    def decode(self, format_: Format, cache: Cache | None) -> tuple[Examples, Sequence[str]]:
         """The images that could be read, and one line for each of the others.
 
         Raises:
             DataError: fewer than 2 images of a class could be.
         """
-        examples, bad = prepare_part(self.records, self.classes, self.config, format_)
+        examples, bad = prepare_part(self.records, self.classes, self.config, format_, cache=cache)
         counts = torch.bincount(examples.labels, minlength=len(self.classes)).tolist()
         if few := [f"{name!r} has {count}" for name, count in zip(self.classes, counts, strict=True) if count < 2]:
             raise DataError(
@@ -117,7 +118,14 @@ class ScoreResult:
         }
 
 
-def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Console) -> ScoreResult:
+def score(
+    paths: Sequence[Path],
+    config: DataConfig,
+    *,
+    seed: int,
+    console: Console,
+    cache: CacheOptions = USUAL_CACHE,
+) -> ScoreResult:
     """Ranks checkpoints for a target task by how their features serve it; nothing is trained.
 
     Args:
@@ -125,6 +133,7 @@ def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Cons
         config: the target. Its training part is used; no validation or test image is looked at.
         seed: of the finetuning that is to follow (few-shot subsets), of folds and of random weights.
         console: gets what was found and decided.
+        cache: for decoded images.
 
     Raises:
         CheckpointError: a checkpoint cannot be read, or its features are not finite.
@@ -132,7 +141,7 @@ def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Cons
         UsageError: a model cannot take the images.
     """
     starts = _distinct([Start.read(path, config.image_size) for path in paths], console)
-    target = Target.open(config, seed)
+    target, kept = Target.open(config, seed), cache.open(console.say)
     console.say(target.sentence())
     _warn_of_own(starts, target, console)
     measured: list[Measured] = []
@@ -143,7 +152,7 @@ def score(paths: Sequence[Path], config: DataConfig, *, seed: int, console: Cons
         # Decoded once for each shape, and one shape at a time: that is all the memory it takes.
         for _, members in groupby(sorted(starts, key=lambda start: start.shape), key=lambda start: start.shape):
             shape = list(members)
-            examples, bad = target.decode(shape[0].format)
+            examples, bad = target.decode(shape[0].format, kept)
             readable = readable or examples.names
             if examples.names != readable:
                 raise DataError(f"{target.origin} changed while it was read. Start again when it is complete.")

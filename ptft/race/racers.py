@@ -10,7 +10,7 @@ _BOLD = 1.0
 """Times the optimizer's usual learning rate: far from the source its weights bear what random weights want."""
 
 _CALM = 0.1
-"""For LP-FT, whose head is solved already: one learning rate has to do, races cost."""
+"""For LP-FT, whose head is solved already, the only one, as races cost; for random weights on few images."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def racers_of(config: FinetuneConfig, *, has_own_head: bool) -> list[Racer]:
     racers = [
         *_at(optim, "full", (*source, _BOLD)),
         *_at(optim, "lp-ft", (_CALM,)),
-        *_at(optim, "random", LR_FACTORS["random"]),
+        *_at(optim, "random", (_CALM, *LR_FACTORS["random"])),
         PROBE,
     ]
     if transfer.given(("interpolate", "soup")) and not has_own_head:

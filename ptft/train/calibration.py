@@ -1,23 +1,30 @@
 """Which precision and memory format run fastest here: measured on a copy of the model, not assumed."""
 
 import copy
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
 from torch.nn import functional
 
+from ptft.data.cache import Cache
 from ptft.models.classifier import Classifier
-from ptft.runtime import Precision, autocast
+from ptft.runtime import Precision, autocast, machine, waited_seconds
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 TORCH_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
+# To be counted up when what is measured changes.
+_VERSION = 1
 _SECONDS = 0.4
 _MAX_ELEMENTS = 1 << 22
+# Share of the time spent waiting for a processor from which on a speed says nothing about the machine.
+_DISTURBED = 0.2
 # Low precision must earn its place: with less gain than this, fp32 stays.
 _WORTHWHILE = 0.9
 
@@ -44,8 +51,9 @@ def calibrate(
     precision: Precision | Literal["auto"],
     memory_format: MemoryFormat | Literal["auto"],
     check_stop: Callable[[], None] = lambda: None,
+    cache: Cache | None = None,
 ) -> tuple[Choice, str]:
-    """The fastest choice among those that the config leaves open; about two seconds.
+    """The fastest choice among those that the config leaves open; about two seconds, unless it was measured earlier.
 
     Args:
         classifier: on `device`; copied, not changed.
@@ -54,6 +62,7 @@ def calibrate(
         precision: fixed, or `auto` for fp32 or bf16 (which must be at least a tenth faster than fp32).
         memory_format: fixed, or `auto` for either.
         check_stop: called before each pass; raises when a signal asked to stop.
+        cache: remembers the times of this model, these images and this machine; None measures anew.
 
     Returns:
         The choice, and a sentence with the measured speeds (empty when nothing was open).
@@ -63,14 +72,38 @@ def calibrate(
     if len(precisions) * len(formats) == 1:
         return Choice(precisions[0], formats[0], float("nan")), ""
     size = min(shape[0], max(4, _MAX_ELEMENTS // (shape[1] * shape[2] * shape[3])))
-    images = torch.randn(size, *shape[1:], device=device)
-    choices = [Choice(p, f, _time(classifier, images, device, p, f, check_stop)) for p in precisions for f in formats]
+    what = repr(("calibration", _VERSION, repr(classifier), (size, *shape[1:]), precisions, formats, machine(device)))
+    note, seconds = "; measured earlier", _recall(cache, what)
+    if seconds is None:
+        started, waited = time.perf_counter(), waited_seconds()
+        images = torch.randn(size, *shape[1:], device=device)
+        seconds = [_time(classifier, images, device, p, f, check_stop) for p in precisions for f in formats]
+        note = _note(time.perf_counter() - started, waited_seconds() - waited)
+        if cache is not None and not note:
+            cache.remember(what, json.dumps(seconds).encode())
+    choices = [Choice(p, f, s) for (p, f), s in zip(product(precisions, formats), seconds, strict=True)]
     fastest = {p: min((c for c in choices if c.precision == p), key=lambda c: c.seconds) for p in precisions}
     best = fastest[precisions[0]]
     if precision == "auto" and fastest["bf16"].seconds < _WORTHWHILE * fastest["fp32"].seconds:
         best = fastest["bf16"]
     speeds = ", ".join(f"{c.precision} {c.memory_format} {size / c.seconds:,.0f}" for c in choices)
-    return best, f"calibration: {best.precision}, {best.memory_format} (images/s forward and back: {speeds})."
+    return best, f"calibration: {best.precision}, {best.memory_format} (images/s forward and back: {speeds}{note})."
+
+
+def _note(wall: float, waited: float) -> str:
+    """Empty when the threads of a measurement that took `wall` seconds had the processor to themselves.
+
+    Args:
+        wall: of the whole measurement.
+        waited: for a processor, all threads together.
+    """
+    return "" if waited < _DISTURBED * wall else "; not remembered, other programs took the processor"
+
+
+def _recall(cache: Cache | None, what: str) -> list[float] | None:
+    """The seconds that were remembered; None where there are none."""
+    value = cache.recall(what) if cache is not None else None
+    return None if value is None else [float(seconds) for seconds in json.loads(value)]
 
 
 def _time(

@@ -50,9 +50,12 @@ class Sgd(Config):
         import torch
         from torch.optim import SGD
 
+        from ptft.train.eager import eager
+
         nesterov = self.nesterov and self.momentum > 0
         parts = decay_groups(model, self.weight_decay, groups)
-        optimizer = SGD(parts, lr=self.lr or self.usual_lr, momentum=self.momentum, nesterov=nesterov, fused=True)
+        lr = self.lr or self.usual_lr
+        optimizer: Optimizer = eager(SGD)(parts, lr=lr, momentum=self.momentum, nesterov=nesterov, fused=True)
         # torch leaves the first buffer unwritten when `found_inf` forbids the first step; from zeros the first step
         # is the same: momentum * 0 + gradient.
         for group in optimizer.param_groups if self.momentum else ():
@@ -81,8 +84,12 @@ class AdamW(Config):
         """AdamW over `groups`, or else all of `model`; parameters are laid out in memory as they will stay."""
         from torch.optim import AdamW
 
+        from ptft.train.eager import eager
+
         parts = decay_groups(model, self.weight_decay, groups)
-        return AdamW(parts, lr=self.lr or self.usual_lr, betas=(self.beta1, self.beta2), fused=True)
+        lr = self.lr or self.usual_lr
+        optimizer: Optimizer = eager(AdamW)(parts, lr=lr, betas=(self.beta1, self.beta2), fused=True)
+        return optimizer
 
 
 Optim = Annotated[Sgd | AdamW, Field(discriminator="name")]

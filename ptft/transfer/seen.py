@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from ptft.checkpoint import DataSeen
-from ptft.data.fingerprints import fingerprints_of
+from ptft.data.cache import Cache, remembered
+from ptft.data.decode import decoder
+from ptft.data.fingerprints import NUM_BYTES, PRINTS_VERSION, fingerprints_of
 from ptft.data.task import Task
 
 MAX_IMAGES = 2_000_000
@@ -23,7 +26,10 @@ def prints_of(data: DataSeen, seen: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def with_own(
-    task: Task, inherited: Mapping[str, Tensor], check_stop: Callable[[], None] = lambda: None
+    task: Task,
+    inherited: Mapping[str, Tensor],
+    check_stop: Callable[[], None] = lambda: None,
+    cache: Cache | None = None,
 ) -> dict[str, Tensor]:
     """The sets of a run: its ancestors' and that of its own training part.
 
@@ -31,9 +37,10 @@ def with_own(
         task: of the run; where it goes on, its own set is among the inherited ones and is not made again.
         inherited: the source's sets, oldest first, or those saved by the run itself.
         check_stop: called between batches; raises when a signal asked to stop.
+        cache: remembers the prints of the same images; None makes them anew.
     """
     key = seen_key(task.fingerprint)
-    own = inherited[key] if key in inherited else fingerprints_of(task.train.images, check_stop)
+    own = inherited[key] if key in inherited else _own_prints(task, check_stop, cache)
     room = MAX_IMAGES - len(own)
     kept = {key: own}
     for name, prints in reversed(list(inherited.items())):
@@ -41,3 +48,12 @@ def with_own(
             kept[name] = prints
             room -= len(prints)
     return dict(reversed(kept.items()))
+
+
+def _own_prints(task: Task, check_stop: Callable[[], None], cache: Cache | None) -> Tensor:
+    def make() -> bytes:
+        return fingerprints_of(task.train.images, check_stop).numpy().tobytes()
+
+    shape = (len(task.train), task.format.in_channels, task.format.image_size)
+    value = remembered(cache, repr(("fingerprints", PRINTS_VERSION, decoder(), task.fingerprint, shape)), make)
+    return torch.frombuffer(bytearray(value), dtype=torch.uint8).view(len(task.train), NUM_BYTES)

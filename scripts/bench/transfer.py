@@ -116,7 +116,7 @@ class Cell:
             ),
         )
         model.fit(train, task.train.labels.numpy())
-        top1 = float(model.score(test, task.parts["test"].labels.numpy()))
+        top1 = float(np.mean(model.predict(test) == task.parts["test"].labels.numpy()))
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text_durably(kept, str(top1))
         return top1

@@ -19,7 +19,6 @@ _CONTEXT.set_forkserver_preload(
         "ptft.session",
         "ptft.run",
         "ptft.augment.pipelines",
-        "torch._dynamo",
         "torch.utils.tensorboard",
         "matplotlib.pyplot",
     ]

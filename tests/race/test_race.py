@@ -14,7 +14,7 @@ from ptft.race.folds import folds_of
 from ptft.race.nearness import Nearness
 from ptft.race.pace import allowance, pace
 from ptft.race.racers import PROBE, Racer, racers_of
-from ptft.race.results import Result, best_of_each, winner_of
+from ptft.race.results import Result, _gain, best_of_each, winner_of
 from ptft.settings import FinetuneConfig
 from ptft.train.evaluate import Predictions
 from ptft.transfer.recipes import RaceConfig
@@ -147,6 +147,20 @@ def test_the_best_of_each_recipe_goes_on_with_the_next_timider() -> None:
     results = {timid: result(0, 0), FULL: result(1, 0), BOLD: result(1, 1), RANDOM: result(0, 0), PROBE: result(1, 1)}
     assert best_of_each(results) == [FULL, BOLD, RANDOM]
     assert best_of_each(results | {timid: result(1, 1, loss=0.5)}) == [timid, RANDOM]
+
+
+def test_few_images_leave_it_to_lp_ft_and_many_decide_alone() -> None:
+    calm = Racer("lp-ft", 0.01)
+    for times, winner in ((1, calm), (30, FULL)):
+        ahead, behind = result(*([0, 1, 1] + [1] * 20) * times), result(*([1, 0, 0] + [1] * 20) * times)
+        assert winner_of({FULL: ahead, calm: behind}) == winner
+
+
+def test_the_expected_gain_is_that_of_two_normals() -> None:
+    results = {FULL: result(*[1] * 9, 0), Racer("lp-ft", 0.01): result(*[1] * 8, 0, 0)}
+    variance, error = 0.03**2, 0.09 / 10
+    expected = (variance * 0.1 - error * 0.01) / (variance + error)
+    assert _gain(results, FULL, Racer("lp-ft", 0.01)) == pytest.approx(expected)
 
 
 def test_random_weights_win_only_where_it_is_no_chance() -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from making import COLOURS, make_images, write_config
+from making_tasks import MULTI, NUMBERS, Shapes, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
@@ -186,7 +187,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A pretraining of ten classes, a finetuning of three, both side by side, scored, and searched for leaks."""
+    """A pretraining of ten classes, a finetuning of three, both side by side, scored, and searched for leaks; and a
+    run of each other task.
+    """
     from ptft.cli import main
 
     folder = tmp_path_factory.mktemp("runs")
@@ -212,12 +215,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     checkpoints = [f"runs/{name}/checkpoints/best.pt" for name in "ab"]
     call("score", *checkpoints, "--data", "photos", "--page", "score.html")
     call("leak", checkpoints[1], "--page", "leak.html")
+    Shapes(folder / "shapes")
+    for name, sections in (("multi", MULTI), ("numbers", NUMBERS)):
+        write(folder / f"{name}.yaml", sections)
+        call("pretrain", f"{name}.yaml", "--set=train.steps=12")
     paths = {"score": "score.html", "leak": "leak.html"}
+    paths |= {name: f"runs/{name}/report.html" for name in ("multi", "numbers")}
     paths |= {"pretrain": "runs/a/report.html", "finetune": "runs/b/report.html", "runs": "runs.html"}
     return {name: (folder / path).read_text("utf-8") for name, path in paths.items()}
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "runs", "score", "leak"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "runs", "score", "leak", "multi", "numbers"])
 def test_a_page_is_whole_on_a_phone_and_asks_nobody(browser: Browser, pages: dict[str, str], name: str) -> None:
     seen = browser.see(pages[name])
     assert seen.faults() == [], seen

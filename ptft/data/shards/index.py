@@ -79,7 +79,10 @@ def index_of(files: Sequence["ShardFile"], format_: "Format", stamps: Sequence["
     """
     from ptft.runtime import cache_folder  # configs are read without torch
 
-    folder = cache_folder(None) / "shards" / _key(files, format_, stamps)
+    place = cache_folder(None)
+    if place is None:
+        return _build(files, format_)
+    folder = place / "shards" / _key(files, format_, stamps)
     kept = _load(folder)
     if kept is not None:
         return kept

@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
@@ -110,6 +111,10 @@ class DataConfig(Config):
         if 0 in (self.std or ()):
             raise ValueError("std is divided by: it must be more than 0.")
         return self
+
+    def home(self) -> Path | None:
+        """The folder that the names of its image files are relative to; None for a source that holds no image files."""
+        return None
 
     @property
     def decodes_later(self) -> bool:

@@ -13,6 +13,7 @@ from ptft.data.sources.listing import (
     printable,
     some,
     sub_folders,
+    user_path,
 )
 from ptft.errors import DataError
 
@@ -42,6 +43,10 @@ class Folder(DataConfig):
 
     root: PathText
     """The folder. With a `train` folder in it only part folders count, otherwise each folder is a class."""
+
+    def home(self) -> Path:
+        """`root`."""
+        return user_path(self.root)
 
     def open(self) -> Source:
         """Lists the images of every class folder.
@@ -119,9 +124,10 @@ def _read(root: Path, prefix: str, part: Part | None) -> list[Record]:
             f"{printable(root)}: {len(empty)} class folder{'s' if len(empty) > 1 else ''} without an image: "
             f"{some(empty)}. Add images (.jpg, .png, .webp, ...) or remove the folder."
         )
+    head = f"{prefix}/" if prefix else ""
     return [
-        Record(base / name / path, printable(name), part, printable(Path(prefix, name, path)))
-        for name in names
+        Record(Path(base, f"{name}/{path}"), label, part, printable(f"{head}{name}/{path}"))
+        for name, label in zip(names, map(printable, names), strict=True)
         for path in images[name]
     ]
 

@@ -26,7 +26,7 @@ def printable(text: str | os.PathLike[str]) -> str:
     control characters and line separators. Clean text is returned as it is.
     """
     text = os.fspath(text)
-    if all(map(_is_clean, text)):
+    if (text.isascii() and text.isprintable()) or all(map(_is_clean, text)):
         return text
     return "".join(c.replace("\\", "\\\\") if _is_clean(c) else _escaped(c) for c in text)
 

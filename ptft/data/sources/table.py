@@ -52,6 +52,10 @@ class Csv(DataConfig):
     outside_root: bool = False
     """Whether the table may list absolute paths, paths with `..`, and links that lead out of `root`."""
 
+    def home(self) -> Path:
+        """`root`, or the folder of the table."""
+        return user_path(self.path).parent if self.root is None else user_path(self.root)
+
     def open(self) -> Source:
         """Reads the table, one class a row, and checks that every file is there.
 

@@ -97,6 +97,10 @@ class Torchvision(DataConfig):
             raise ValueError(f"{self.dataset} has no variant '{self.variant}'. {advice}")
         return self
 
+    def home(self) -> Path | None:
+        """`root`."""
+        return None if self.root is None else user_path(self.root)
+
     def open(self) -> Source:
         """Lists the set, downloading it first when asked to.
 

@@ -1,0 +1,376 @@
+"""The cache folder: decoded images and measured numbers that later runs need not make again.
+
+::
+
+    images/SHELF/*.images   of one source, decoded one way; see `ptft.data.segments`
+    measured/*              what was measured, one small file each
+    shards/INDEX/*          where images lie in larger files; see `ptft.data.shards.index`
+
+All of it can be thrown away at any time. Whatever goes wrong here is said in a line and never ends a run.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from ptft.data.decode import decoder
+from ptft.data.records import Record
+from ptft.data.segments import NUM_DIGEST_BYTES, SUFFIX, DamagedSegmentError, Segment, remove_unused
+from ptft.storage import durable_file, is_unfinished, told_size
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class CacheError(Exception):
+    """The cache cannot be used; the message says why. Nobody but those who then go on without it sees this."""
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """What the command line says about the cache.
+
+    Attributes:
+        folder: where it is; None for the usual place.
+        is_used: whether to use one at all.
+        verify: whether to compare every image file with what was decoded from it, byte by byte.
+    """
+
+    folder: Path | None = None
+    is_used: bool = True
+    verify: bool = False
+
+    def open(self, say: Callable[[str], None]) -> "Cache | None":
+        """The cache; None where none is to be used.
+
+        Args:
+            say: told what becomes of it.
+
+        Raises:
+            UsageError: PTFT_CACHE_GB is no number.
+        """
+        from ptft.runtime import cache_folder, cache_limit_bytes
+
+        folder = cache_folder(self.folder) if self.is_used else None
+        return Cache(folder, cache_limit_bytes(), self.verify, say) if folder else None
+
+
+USUAL_CACHE = CacheOptions()
+"""Where the command line says nothing."""
+
+
+class Place(NamedTuple):
+    """Where an image lies: which segment of a shelf, and its row there."""
+
+    segment: int
+    row: int
+
+
+@dataclass
+class Shelf:
+    """The images of one source that were decoded one way.
+
+    Attributes:
+        folder: of its segments; it need not be there yet.
+        home: the folder the images came from.
+        segments: those opened so far.
+    """
+
+    folder: Path
+    home: str
+    say: Callable[[str], None]
+    segments: list[Segment] = field(default_factory=list)
+    _places: dict[bytes, Place] = field(default_factory=dict)
+
+    def find(self, keys: Sequence[bytes], size: int | None) -> list[Place | None]:
+        """Where each image is, of side `size`, or for None of the side it has itself; None for one that is not here.
+
+        Raises:
+            CacheError: the folder cannot be read.
+        """
+        self._open_new(size)
+        return [self._places.get(key) for key in keys]
+
+    def _open_new(self, size: int | None) -> None:
+        known = {segment.path for segment in self.segments}
+        for path in sorted(set(_listed(self.folder)) - known):
+            segment = self._open(path)
+            if segment is None:
+                continue
+            if segment.notes["is_own_size"] if size is None else segment.pixels.shape[-1] == size:
+                self.append(segment)
+
+    def append(self, segment: Segment) -> None:
+        """Takes up a segment; what it holds comes before what was there."""
+        number = len(self.segments)
+        self.segments.append(segment)
+        self._places.update((key, Place(number, row)) for row, key in enumerate(segment.keys))
+
+    def _open(self, path: Path) -> Segment | None:
+        try:
+            return Segment.open(path)
+        except DamagedSegmentError as error:
+            self._remove_damaged(path, str(error))
+        except FileNotFoundError:  # removed meanwhile, to make room
+            pass
+        except OSError as error:
+            raise CacheError(f"{path} cannot be read: {error.strerror}") from error
+        return None
+
+    def _remove_damaged(self, path: Path, reason: str) -> None:
+        self.say(f"cache: {path} is damaged ({reason}): removed; its images are decoded again.")
+        with suppress(OSError):
+            path.unlink()
+
+    def drop_damaged(self) -> None:
+        """Looks at every pixel, and removes the segments with any that is not what was written."""
+        whole = []
+        for segment in self.segments:
+            if segment.has_its_pixels():
+                whole.append(segment)
+            else:
+                self._remove_damaged(segment.path, "its pixels were changed")
+        self.segments = []
+        self._places.clear()
+        for segment in whole:
+            self.append(segment)
+
+    @contextmanager
+    def lock(self, check_stop: Callable[[], None]) -> Iterator[None]:
+        """Lets one process at a time add to the shelf; the others wait, and then find what it has decoded.
+
+        Args:
+            check_stop: called while waiting; raises when a signal asked to stop.
+
+        Raises:
+            CacheError: the folder cannot be created.
+        """
+        try:
+            _make(self.folder.parents[1])
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("a+")
+        except OSError as error:
+            raise CacheError(f"{self.folder} cannot be created: {error.strerror}") from error
+        with lock:
+            self._wait(lock, check_stop)
+            _sweep(self.folder)
+            yield
+
+    def _wait(self, lock: TextIO, check_stop: Callable[[], None]) -> None:
+        is_told = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if not is_told:
+                    self.say("cache: another run decodes these images; waiting for it (--no-cache does not wait).")
+                is_told = True
+                check_stop()
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            except OSError:  # a file system without locks: two runs may decode the same images, and both keep them
+                return
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache folder.
+
+    Attributes:
+        folder: it need not be there yet.
+        limit_bytes: it never grows beyond; None for half of what is free or its own already.
+        verify: see `CacheOptions`.
+        say: told what becomes of it.
+    """
+
+    folder: Path
+    limit_bytes: int | None = None
+    verify: bool = False
+    say: Callable[[str], None] = lambda _: None
+
+    def shelf(self, home: Path, max_pixels: int, channels: int | None) -> Shelf:
+        """The shelf of a source.
+
+        Args:
+            home: the folder that the names of its images are relative to.
+            max_pixels: as for `decode`.
+            channels: 1 for images turned grey; else they keep what they have.
+        """
+        place = os.path.realpath(home)
+        told = repr((place, max_pixels, channels == 1, decoder()))
+        name = hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+        return Shelf(self.folder / "images" / name, place, self.say)
+
+    def make_room(self, num_bytes: int) -> None:
+        """Removes what was used least recently and is not in use, until so much more fits.
+
+        Raises:
+            CacheError: it never will.
+        """
+        self._tidy(is_final=False)
+        files = sorted(self.files(), key=lambda file: file.used)
+        taken = sum(file.num_bytes for file in files)
+        limit = self._limit(taken)
+        if num_bytes <= limit:
+            for file in files:
+                if taken + num_bytes <= limit:
+                    return
+                taken -= file.num_bytes if remove_unused(file.path) else 0
+        if taken + num_bytes > limit:
+            raise CacheError(
+                f"{told_size(num_bytes)} of decoded images do not fit into {self.folder}, which may hold "
+                f"{told_size(limit)} (PTFT_CACHE_GB)" + (f", {told_size(taken)} of it in use" if taken else "")
+            )
+
+    def _tidy(self, is_final: bool) -> None:
+        """Removes what killed processes left in shelves that nobody adds to now; and the empty ones, at last."""
+        for folder in self.folder.glob("images/*"):
+            with suppress(OSError), (folder / ".lock").open("a+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _sweep(folder)
+                if is_final and not _listed(folder):
+                    (folder / ".lock").unlink()
+                    folder.rmdir()
+
+    def _limit(self, taken: int) -> int:
+        if self.limit_bytes is not None:
+            return self.limit_bytes
+        try:
+            return (taken + shutil.disk_usage(self.folder).free) // 2
+        except OSError as error:
+            raise CacheError(f"{self.folder} cannot be read: {error.strerror}") from error
+
+    def files(self) -> list["CachedFile"]:
+        """Everything that is kept, in no order."""
+        found = []
+        images, others = self.folder.glob(f"images/*/*{SUFFIX}"), self.folder.glob("measured/*")
+        for path in (*images, *others, *self.folder.glob("shards/*/*")):
+            with suppress(OSError):  # removed meanwhile
+                status = path.stat()
+                found.append(CachedFile(path, status.st_size, status.st_mtime))
+        return found
+
+    def clear(self, keep_bytes: int = 0) -> tuple[int, int]:
+        """Removes what was used least recently, until no more than `keep_bytes` stay or the rest is in use.
+
+        Returns:
+            Bytes removed, and bytes that stay.
+        """
+        stays = before = sum(file.num_bytes for file in self.files())
+        for file in sorted(self.files(), key=lambda file: file.used):
+            if stays > keep_bytes and remove_unused(file.path):
+                stays -= file.num_bytes
+        self._tidy(is_final=True)
+        for folder in self.folder.glob("shards/*"):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+        return before - stays, stays
+
+    def recall(self, what: str) -> bytes | None:
+        """What `remember` was told about something; None where it was told nothing, or it was damaged since."""
+        path = self._measured(what)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        digest, value = content[:NUM_DIGEST_BYTES], content[NUM_DIGEST_BYTES:]
+        if _digest(what, value) != digest:
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return value
+
+    def remember(self, what: str, value: bytes) -> None:
+        """Keeps a value for later runs, if it can be kept.
+
+        Args:
+            what: everything that the value depends on.
+            value: small.
+        """
+        path = self._measured(what)
+        with suppress(OSError):
+            _make(self.folder)
+            path.parent.mkdir(exist_ok=True)
+            with durable_file(path) as file:
+                file.write(_digest(what, value) + value)
+
+    def _measured(self, what: str) -> Path:
+        return self.folder / "measured" / _digest(what, b"").hex()
+
+
+def remembered(cache: Cache | None, what: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` gives, from an earlier time where the cache has it.
+
+    Args:
+        cache: None to make it anew.
+        what: everything that it depends on.
+        make: called where it is not known.
+    """
+    value = None if cache is None else cache.recall(what)
+    if value is None:
+        value = make()
+        if cache is not None:
+            cache.remember(what, value)
+    return value
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """A file of the cache.
+
+    Attributes:
+        path: of it.
+        num_bytes: that it has.
+        used: when it was used last, in seconds since 1970.
+    """
+
+    path: Path
+    num_bytes: int
+    used: float
+
+
+def key_of(record: Record) -> bytes:
+    """What an image file is known by: its name in its source, its size, and when it was last written, in ns.
+
+    A file that is not there has a key that nothing else has.
+    """
+    try:
+        assert isinstance(record.image, Path)
+        status = record.image.stat()
+    except OSError:
+        return os.urandom(NUM_DIGEST_BYTES)
+    return _digest(f"{record.name}\0{status.st_size}\0{status.st_mtime_ns}", b"")
+
+
+def _digest(what: str, value: bytes) -> bytes:
+    told = what.encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(told + b"\0" + value, digest_size=NUM_DIGEST_BYTES).digest()
+
+
+def _make(folder: Path) -> None:
+    """Makes the cache folder, for its owner alone: the images may come from a folder that others cannot read."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The segments in a folder; none where there is no folder."""
+    try:
+        return [path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CacheError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a killed process was writing; whoever calls this holds the folder's lock."""
+    with suppress(OSError):
+        for path in filter(is_unfinished, list(folder.iterdir())):
+            path.unlink()

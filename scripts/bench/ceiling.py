@@ -1,0 +1,98 @@
+"""Which share of the hardware's speed training reaches: ptft's steps beside the same model on one resident batch.
+
+    python scripts/bench/ceiling.py CONFIG [--set KEY=VALUE…] [--steps N] [--rounds N]
+
+Three loops over the same model, batch size, precision, memory format and optimizer, by turns, in this process:
+
+- ceiling: forward, cross entropy, backward, optimizer; always the same images, normalised before the first step.
+- step: ptft's step (checks of loss and gradient, averages, learning rates) on one batch of ptft's.
+- whole: the same with a new batch each time: images taken from the store, augmented, normalised.
+
+Images a second, the median of the rounds, each as a share of the ceiling; and the share of the whole that is waiting
+for batches.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from ptft.config.load import load
+from ptft.data.batches import Batch
+from ptft.preparation import Prepared, prepare_pretrain
+from ptft.report.console import Console
+from ptft.runtime import autocast
+from ptft.settings import PretrainConfig
+from ptft.train.solve import HeadSolver
+
+LR = 1e-3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Console())
+    fixed = prepared.batches.at(0)
+    waited = [0.0]
+    loops: dict[str, Callable[[int], None]] = {
+        "ceiling": lambda _: plain_step(prepared, fixed),
+        "step": lambda _: own_step(prepared, fixed),
+        "whole": lambda step: own_step(prepared, next_batch(prepared, step, waited)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(arguments.rounds + 1):
+        for name, loop in loops.items():
+            waited[0] = 0.0
+            taken = time_of(loop, arguments.steps, number * arguments.steps)
+            if number:  # the first round warms up
+                seconds[name].append(taken)
+    best = statistics.median(seconds["ceiling"])
+    for name, all_seconds in seconds.items():
+        taken = statistics.median(all_seconds)
+        speed = arguments.steps * prepared.batch_size / taken
+        print(f"{name:<8} {speed:10,.0f} images/s  {100 * best / taken:6.1f} % of the ceiling")
+    print(f"waiting for batches: {100 * waited[0] / seconds['whole'][-1]:.1f} % of the whole")
+
+
+def time_of(loop: Callable[[int], None], steps: int, first: int) -> float:
+    start = time.perf_counter()
+    for step in range(first, first + steps):
+        loop(step)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def plain_step(prepared: Prepared, batch: Batch) -> None:
+    assert not isinstance(prepared.stepper, HeadSolver)
+    images = batch.images.contiguous(memory_format=prepared.stepper.memory_format)
+    with autocast(prepared.device, prepared.stepper.precision):
+        logits = prepared.classifier(images)
+    functional.cross_entropy(logits.float(), batch.labels).backward()
+    prepared.state.optimizer.step()
+    prepared.state.optimizer.zero_grad(set_to_none=True)
+
+
+def own_step(prepared: Prepared, batch: Batch) -> None:
+    loss, _ = prepared.stepper.step(prepared.state, batch, LR)
+    if prepared.device.type == "cpu":
+        loss.item()
+
+
+def next_batch(prepared: Prepared, step: int, waited: list[float]) -> Batch:
+    start = time.perf_counter()
+    batch = prepared.batches.at(step)
+    waited[0] += time.perf_counter() - start
+    return batch
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Training speed beside that of other tools: the same network, images, batches and epochs, in alternating order.
+
+    python scripts/bench/train.py DIR [--epochs N] [--times N] [--peers NAME…] [--env DIR]
+
+DIR has train and test folders with a folder of JPEG files for each class. The peers (a plain torch loop, timm's loader,
+Lightning, the Trainer of Hugging Face, fastai) are installed by pip into an environment of their own, which sees the
+torch of this one. Each peer first runs once with 0 and with 2 workers, in fp32 and bf16, with channels_last and
+without (`--quick`: fp32 and bf16, 0 workers, channels_last), and is then timed in its fastest way; ptft runs as it is,
+precision auto, once with an empty cache and once with a filled one. Seconds are of whole processes, from start to
+exit, with decoding, the test at the end and the weights on disk; ptft's include the leak check and the page. Medians;
+the machine should do nothing else.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = {
+    "torch": [],
+    "timm": ["timm"],
+    "lightning": ["lightning"],
+    "transformers": ["transformers", "accelerate"],
+    "fastai": ["fastai"],
+}
+
+
+@dataclass
+class Timed:
+    """What was measured of one tool."""
+
+    how: str
+    seconds: list[float] = field(default_factory=list)
+    top1: list[float] = field(default_factory=list)
+    images: int = 0
+
+
+Run = Callable[[], tuple[float, float, int]]
+"""A whole process: its seconds, its accuracy, and training images seen."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES))
+    parser.add_argument("--env", type=Path, default=Path("runs/bench-env"))
+    parser.add_argument("--quick", action="store_true", help="try few settings of each peer")
+    given = parser.parse_args()
+    python = environment(given.env, given.peers)
+    with tempfile.TemporaryDirectory() as place:
+        runs = {f"ptft, {name}": own(given, Path(place), name) for name in ("first run", "later run")}
+        timed = {name: Timed("precision auto") for name in runs}
+        for peer in given.peers:
+            how, runs[peer] = fastest(given, python, peer)
+            timed[peer] = Timed(how)
+        for turn, name in itertools.product(range(given.times), runs):
+            seconds, top1, images = runs[name]()
+            one = timed[name]
+            one.seconds.append(seconds)
+            one.top1.append(top1)
+            one.images = images
+            print(f"round {turn}: {name}: {seconds:.1f} s, {100 * top1:.1f} %", file=sys.stderr)
+    tell(timed)
+
+
+def environment(folder: Path, peers: list[str]) -> Path:
+    """Python of the environment with the peers; it sees this one's packages, torch above all, and ptft."""
+    python = folder.resolve() / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        packages = next((folder / "lib").glob("python*")) / "site-packages"
+        (packages / "of-ptft.pth").write_text(f"{sysconfig.get_path('purelib')}\n{HERE.parent.parent}\n")
+    wanted = [package for peer in peers for package in PACKAGES[peer]]
+    if wanted:
+        kept = folder / "constraints.txt"
+        kept.write_text("".join(f"{name}=={version(name).partition('+')[0]}\n" for name in ("torch", "torchvision")))
+        subprocess.run([python, "-m", "pip", "install", "-q", "-c", kept, *wanted], check=True)
+    return python
+
+
+def own(given: argparse.Namespace, place: Path, name: str) -> Run:
+    """ptft on the same images, its validation part made as small as it can be and looked at once."""
+    config = place / "run.yaml"
+    data = {"name": "folder", "root": str(given.data.resolve()), "validation": 0.0}
+    config.write_text(json.dumps({"data": data, "train": {"epochs": given.epochs, "batch_size": 128}}))
+    numbers = itertools.count()
+
+    def run() -> tuple[float, float, int]:
+        number = next(numbers)
+        cache = f"cache-{number}" if name == "first run" else "cache"
+        command = [sys.executable, "-m", "ptft", "pretrain", "run.yaml", "--json", "--out", f"{name[:5]}-{number}"]
+        seconds, result = timed_json([*command, "--cache-dir", cache], place)
+        (lineage,) = result["lineage"]
+        return seconds, result["test"]["top1"], lineage["data"]["num_examples"] * given.epochs
+
+    if name == "later run":
+        run()
+    return run
+
+
+def fastest(given: argparse.Namespace, python: Path, peer: str) -> tuple[str, Run]:
+    """The peer's best settings, each tried once, and a run with them."""
+    workers = ("0",) if given.quick else ("0", "2")
+    formats = (["--channels-last"],) if given.quick else ([], ["--channels-last"])
+    ways = [
+        ["--workers", number, "--precision", precision, *format_]
+        for number, precision, format_ in itertools.product(workers, ("fp32", "bf16"), formats)
+    ]
+    command = [str(python), str(HERE / "peers.py"), peer, "--data", str(given.data.resolve())]
+
+    def run(way: list[str], epochs: int) -> tuple[float, float, int]:
+        seconds, result = timed_json([*command, "--epochs", str(epochs), *way], HERE)
+        return seconds, result["top1"], result["images"] * epochs
+
+    tried = {index: run(way, given.epochs)[0] for index, way in enumerate(ways)}
+    best = ways[min(tried, key=lambda index: tried[index])]
+    for index, way in enumerate(ways):
+        print(f"{peer} {' '.join(way)}: {tried[index]:.1f} s", file=sys.stderr)
+    return " ".join(best), lambda: run(best, given.epochs)
+
+
+def timed_json(command: list[str], folder: Path) -> tuple[float, dict]:
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+    seconds = time.monotonic() - start
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return seconds, json.loads(done.stdout.splitlines()[-1])
+
+
+def tell(timed: dict[str, Timed]) -> None:
+    print("| tool | settings | whole process | images/s | accuracy |\n|---|---|---|---|---|")
+    for name, one in timed.items():
+        seconds = statistics.median(one.seconds)
+        top1 = 100 * statistics.median(one.top1)
+        print(f"| {name} | {one.how} | {seconds:.1f} s | {one.images / seconds:,.0f} | {top1:.1f} % |")
+
+
+if __name__ == "__main__":
+    main()

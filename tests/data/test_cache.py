@@ -1,0 +1,463 @@
+"""The cache of decoded images: never seen in a result, never half written, never in the way."""
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import COLOURS, make_images
+from PIL import Image
+
+from ptft.data.cache import Cache, key_of
+from ptft.data.segments import SUFFIX
+from ptft.data.sources import Csv, Folder
+from ptft.data.stored import StoredImages
+from ptft.data.task import Task, prepare
+from ptft.errors import DataError, StoppedError
+
+
+class Kept:
+    """A cache folder, and what was said about it since it was last asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._said: list[str] = []
+
+    def cache(self, *, verify: bool = False, limit_bytes: int | None = None) -> Cache:
+        return Cache(self.folder, limit_bytes, verify, self._said.append)
+
+    def said(self) -> str:
+        text = "\n".join(self._said)
+        self._said.clear()
+        return text
+
+    def segments(self) -> list[Path]:
+        return sorted(self.folder.glob(f"images/*/*{SUFFIX}"))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "cache")
+
+
+def task(root: Path, cache: Cache | None = None, in_channels: int | None = None, **keys: object) -> Task:
+    config = Folder.model_validate({"name": "folder", "root": str(root)} | keys)
+    return prepare(config.open(), config, seed=0, in_channels=in_channels, cache=cache)
+
+
+def assert_same(found: Task, expected: Task) -> None:
+    """Everything a run could see of a task."""
+    for name in ("classes", "format", "fingerprint", "listing", "held_out", "origin"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert list(found.bad_images) == list(expected.bad_images)
+    assert found.parts.keys() == expected.parts.keys()
+    for part, examples in expected.parts.items():
+        rows = torch.arange(len(examples)).flip(0)
+        assert torch.equal(found.parts[part].images.take(rows), examples.images.take(rows)), part
+        assert torch.equal(found.parts[part].labels, examples.labels)
+        assert found.parts[part].names == examples.names
+
+
+def replace_unnoticed(path: Path, content: bytes) -> None:
+    """Other bytes under the same name, size and time."""
+    status = path.stat()
+    assert len(content) <= status.st_size
+    path.write_bytes(content.ljust(status.st_size, b"\0"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def make_grey(root: Path, share: float) -> None:
+    """Turns the first files of each class grey."""
+    for folder in root.iterdir():
+        files = sorted(folder.iterdir())
+        for path in files[: round(share * len(files))]:
+            Image.open(path).convert("L").save(path)
+
+
+class TestSameAsWithout:
+    @pytest.mark.parametrize("grey", [0.0, 0.3, 1.0])
+    @pytest.mark.parametrize("in_channels", [None, 1, 3])
+    @pytest.mark.parametrize("image_size", [None, 10])
+    def test_tasks_are_the_same_when_decoded_and_when_found(
+        self, photos: Path, kept: Kept, grey: float, in_channels: int | None, image_size: int | None
+    ) -> None:
+        make_grey(photos, grey)
+        expected = task(photos, None, in_channels, image_size=image_size)
+        assert_same(task(photos, kept.cache(), in_channels, image_size=image_size), expected)
+        assert "60 images decoded in" in kept.said()
+        assert_same(task(photos, kept.cache(), in_channels, image_size=image_size), expected)
+        assert "60 images as decoded earlier" in kept.said()
+
+    def test_large_images_of_every_shape_are_the_same(self, tmp_path: Path, kept: Kept) -> None:
+        rng = np.random.default_rng(0)
+        for name in ("a", "b"):
+            (tmp_path / "set" / name).mkdir(parents=True)
+            for index, shape in enumerate([(90, 200, 3), (300, 64), (33, 34, 3), (8, 8), (150, 150, 4)]):
+                array = rng.integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(array).save(tmp_path / "set" / name / f"{index}.{'png' if len(shape) < 3 else 'webp'}")
+        for in_channels in (None, 1, 3):
+            expected = task(tmp_path / "set", None, in_channels, image_size=24)
+            for _ in range(2):
+                assert_same(task(tmp_path / "set", kept.cache(), in_channels, image_size=24), expected)
+
+    def test_images_that_cannot_be_read_are_named_the_same_every_time(self, photos: Path, kept: Kept) -> None:
+        for index in range(3):
+            (photos / "red" / f"bad{index}.png").write_bytes(b"no image")
+        expected = task(photos, on_bad_image="skip")
+        assert len(expected.bad_images) == 3
+        for _ in range(2):
+            assert_same(task(photos, kept.cache(), on_bad_image="skip"), expected)
+        with pytest.raises(DataError, match=r"red/bad\d\.png.*on_bad_image=skip"):
+            task(photos, kept.cache())
+        with pytest.raises(DataError, match="allows 2"):
+            task(photos, kept.cache(), on_bad_image="skip", max_bad_images=2)
+
+    def test_an_image_that_was_bad_is_read_once_it_is_mended(self, photos: Path, kept: Kept) -> None:
+        path = photos / "red" / "000.jpg"
+        content = path.read_bytes()
+        replace_unnoticed(path, b"no image")
+        assert len(task(photos, kept.cache(), on_bad_image="skip").bad_images) == 1
+        replace_unnoticed(path, content)
+        assert_same(task(photos, kept.cache()), task(photos))
+
+    def test_sizes_that_differ_are_refused_with_the_same_words(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        Image.new("RGB", (30, 20)).save(photos / "red" / "odd.png")
+        with pytest.raises(DataError) as expected:
+            task(photos)
+        for _ in range(2):
+            with pytest.raises(DataError) as found:
+                task(photos, kept.cache())
+            assert str(found.value) == str(expected.value)
+
+    def test_a_table_is_kept_too(self, photos: Path, tmp_path: Path, kept: Kept) -> None:
+        lines = [f"{path.relative_to(photos)},{path.parent.name}" for path in sorted(photos.rglob("*.*"))]
+        (photos / "all.csv").write_text("\n".join(["path,label", *lines]))
+        config = Csv(name="csv", path=str(photos / "all.csv"))
+        expected = prepare(config.open(), config, seed=0)
+        for _ in range(2):
+            assert_same(prepare(config.open(), config, seed=0, cache=kept.cache()), expected)
+        assert "60 images as decoded earlier" in kept.said()
+
+
+class TestWhatIsDecodedAgain:
+    def test_nothing_where_nothing_changed(self, photos: Path, kept: Kept) -> None:
+        before = task(photos, kept.cache())
+        for path in photos.rglob("*.*"):
+            replace_unnoticed(path, b"no image any more")
+        assert_same(task(photos, kept.cache()), before)
+        with pytest.raises(DataError):
+            task(photos)
+
+    def test_one_file_that_was_touched(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        os.utime(photos / "red" / "000.jpg", ns=(1, 1))
+        kept.said()
+        assert_same(task(photos, kept.cache()), task(photos))
+        assert "59 images as decoded earlier, 1 decoded" in kept.said()
+
+    def test_files_that_were_added(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        make_images(photos / "more", {"a": (1, 2, 3)}, 5)
+        (photos / "more" / "a").rename(photos / "red" / "more")
+        (photos / "more").rmdir()
+        kept.said()
+        assert_same(task(photos, kept.cache()), task(photos))
+        assert "60 images as decoded earlier, 5 decoded" in kept.said()
+
+    def test_another_split_other_classes_and_fewer_labels_share_what_is_kept(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        size = sum(path.stat().st_size for path in kept.segments())
+        for keys in (
+            {"split_seed": 3, "validation": 0.3},
+            {"classes": ["red", "blue"]},
+            {"labels_per_class": 4},
+            {"image_size": 12},
+        ):
+            kept.said()
+            assert_same(task(photos, kept.cache(), **keys), task(photos, **keys))
+            assert "as decoded earlier (" in kept.said()
+        assert sum(path.stat().st_size for path in kept.segments()) == size
+
+    def test_what_many_runs_have_added_is_gathered(self, photos: Path, kept: Kept) -> None:
+        for path in sorted(photos.rglob("*.*"))[:20]:
+            os.utime(path, ns=(1, 1))
+            found = task(photos, kept.cache())
+        assert_same(found, task(photos))
+        assert len(kept.segments()) == 20
+        assert isinstance(found.train.images, StoredImages)
+        assert len(found.train.images.files) == 3  # all of them after the 17th, and two touched since
+
+    @pytest.mark.parametrize("keys", [{"image_size": 16}, {"max_pixels": 1000}])
+    def test_all_of_it_for_another_size_or_limit(self, photos: Path, kept: Kept, keys: dict[str, object]) -> None:
+        task(photos, kept.cache())
+        kept.said()
+        assert_same(task(photos, kept.cache(), **keys), task(photos, **keys))
+        assert "60 images decoded in" in kept.said()
+
+    def test_the_same_names_sizes_and_times_elsewhere(self, photos: Path, tmp_path: Path, kept: Kept) -> None:
+        for path in photos.rglob("*.*"):
+            os.utime(path, ns=(1, 1))
+        task(photos, kept.cache())
+        other = make_images(tmp_path / "other", dict(zip(COLOURS, reversed(COLOURS.values()), strict=True)), 20)
+        for path in other.rglob("*.*"):
+            os.utime(path, ns=(1, 1))
+        assert_same(task(other, kept.cache()), task(other))
+
+    def test_a_file_written_while_it_is_decoded_is_not_taken_for_what_it_is_then(
+        self, photos: Path, kept: Kept
+    ) -> None:
+        config = Folder(name="folder", root=str(photos))
+        records = config.open().records
+
+        def change() -> None:
+            for record in records:
+                assert isinstance(record.image, Path)
+                os.utime(record.image)
+
+        prepare(config.open(), config, seed=0, cache=kept.cache(), check_stop=change)
+        kept.said()
+        assert_same(task(photos, kept.cache()), task(photos))
+        assert "60 images decoded in" in kept.said()
+
+
+class TestVerify:
+    def test_finds_files_that_changed_without_a_sign(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        path = photos / "red" / "001.png"
+        other = max((photos / "blue").glob("*.png"), key=lambda file: -file.stat().st_size)
+        replace_unnoticed(path, other.read_bytes()[: path.stat().st_size])
+        found = task(photos, kept.cache(), on_bad_image="skip")
+        assert found.fingerprint != task(photos, on_bad_image="skip").fingerprint  # nobody has looked
+        kept.said()
+        verified = task(photos, kept.cache(verify=True), on_bad_image="skip")
+        assert "1 of them changed" in kept.said()
+        assert_same(verified, task(photos, on_bad_image="skip"))
+
+    def test_finds_a_flipped_bit_of_the_pixels(self, photos: Path, kept: Kept) -> None:
+        expected = task(photos, kept.cache())
+        (segment,) = kept.segments()
+        before = expected.train.images.take(torch.arange(42)).clone()
+        flip(segment, 1000)
+        assert "damaged" not in kept.said()
+        for verify in (True, False):
+            assert_same(task(photos, kept.cache(verify=verify)), task(photos))
+            assert ("its pixels were changed" in kept.said()) == verify
+        assert torch.equal(task(photos, kept.cache()).train.images.take(torch.arange(42)), before)
+
+    def test_leaves_what_is_whole(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        segments = kept.segments()
+        kept.said()
+        task(photos, kept.cache(verify=True))
+        assert "60 image files compared with what was decoded from them: unchanged" in kept.said()
+        assert kept.segments() == segments
+
+
+class TestDamage:
+    @pytest.mark.parametrize("where", [-1, -60, -200, -500])
+    def test_outside_the_pixels_is_found_at_once(self, photos: Path, kept: Kept, where: int) -> None:
+        task(photos, kept.cache())
+        flip(kept.segments()[0], where)
+        kept.said()
+        assert_same(task(photos, kept.cache()), task(photos))
+        said = kept.said()
+        assert "is damaged" in said
+        assert "60 images decoded in" in said
+        task(photos, kept.cache())
+        assert "60 images as decoded earlier" in kept.said()
+
+    @pytest.mark.parametrize("length", [0, 10, 5000])
+    def test_a_file_that_was_cut_off(self, photos: Path, kept: Kept, length: int) -> None:
+        task(photos, kept.cache())
+        os.truncate(kept.segments()[0], length)
+        assert_same(task(photos, kept.cache()), task(photos))
+        assert "is damaged" in kept.said()
+
+
+class TestInterrupted:
+    def test_a_signal_keeps_what_was_decoded_until_then(self, photos: Path, kept: Kept) -> None:
+        make_images(photos / "more", {"a": (1, 2, 3)}, 1000)
+        (photos / "more" / "a").rename(photos / "red" / "more")
+        (photos / "more").rmdir()
+        calls: Iterator[int] = iter(range(800))
+
+        def stop() -> None:
+            if next(calls, None) is None:
+                raise StoppedError(15)
+
+        config = Folder(name="folder", root=str(photos))
+        with pytest.raises(StoppedError):
+            prepare(config.open(), config, seed=0, cache=kept.cache(), check_stop=stop)
+        assert_same(task(photos, kept.cache()), task(photos))
+        earlier = int(kept.said().split(" images as decoded earlier")[0].split()[-1].replace(",", ""))
+        assert 64 <= earlier < 1060
+
+    def test_a_kill_leaves_nothing_that_counts_and_the_next_run_sweeps(self, photos: Path, kept: Kept) -> None:
+        source = (
+            "import sys, time; from pathlib import Path\n"
+            "from ptft.data.cache import Cache; from ptft.data.sources import Folder\n"
+            "from ptft.data.task import prepare\n"
+            "config = Folder(name='folder', root=sys.argv[1])\n"
+            "def stop():\n"
+            "    if any(Path(sys.argv[2]).glob('images/*/.*.tmp')): print('writing', flush=True); time.sleep(60)\n"
+            "prepare(config.open(), config, seed=0, cache=Cache(Path(sys.argv[2])), check_stop=stop)\n"
+        )
+        make_images(photos / "more", {"a": (1, 2, 3)}, 2200)  # more than is under way at once
+        (photos / "more" / "a").rename(photos / "red" / "more")
+        (photos / "more").rmdir()
+        with subprocess.Popen(
+            [sys.executable, "-c", source, str(photos), str(kept.folder)], stdout=subprocess.PIPE, text=True
+        ) as running:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "writing\n"
+            running.kill()
+        assert list(kept.folder.glob("images/*/.*.tmp"))
+        assert kept.segments() == []
+        found = task(photos, kept.cache())
+        assert f"{2260:,} images decoded in" in kept.said()
+        assert not list(kept.folder.glob("images/*/.*.tmp"))
+        assert_same(found, task(photos))
+
+
+class TestSideBySide:
+    def test_a_second_run_waits_and_finds_what_the_first_has_decoded(
+        self, photos: Path, tmp_path: Path, kept: Kept
+    ) -> None:
+        first = Kept(tmp_path / "first")
+        expected = task(photos, first.cache())
+        shelf = kept.cache().shelf(photos, 100_000_000, None)
+        found: list[Task] = []
+        second = threading.Thread(target=lambda: found.append(task(photos, kept.cache())))
+        with shelf.lock(lambda: None):
+            second.start()
+            said = until(kept.said)
+            assert "another run decodes these images; waiting" in said
+            for path in first.segments():
+                os.link(path, shelf.folder / path.name)
+        second.join(60)
+        assert "60 images as decoded earlier" in kept.said()
+        assert_same(found[0], expected)
+
+    def test_a_signal_ends_the_waiting(self, photos: Path, kept: Kept) -> None:
+        def stop() -> None:
+            raise StoppedError(2)
+
+        config = Folder(name="folder", root=str(photos))
+        with kept.cache().shelf(photos, 100_000_000, None).lock(lambda: None), pytest.raises(StoppedError):
+            prepare(config.open(), config, seed=0, cache=kept.cache(), check_stop=stop)
+
+
+def until(said: Callable[[], str]) -> str:
+    """The first thing said, within a minute."""
+    for _ in range(600):
+        if text := said():
+            return text
+        time.sleep(0.1)
+    raise AssertionError("nothing was said")
+
+
+class TestRoom:
+    def test_it_costs_at_most_a_tenth_more_than_the_pixels(self, tmp_path: Path, kept: Kept) -> None:
+        for size, count in ((28, 40), (32, 40), (64, 10)):
+            root = make_images(tmp_path / str(size), COLOURS, count, size)
+            make_grey(root, 1.0 if size == 28 else 0.0)
+            found = Kept(tmp_path / f"cache-{size}")
+            images = task(root, found.cache())
+            num_pixels = 3 * count * size * size * images.format.in_channels
+            assert sum(path.stat().st_size for path in found.folder.rglob("*") if path.is_file()) <= 1.1 * num_pixels
+
+    def test_a_set_that_is_larger_than_the_limit_is_decoded_without_it(self, photos: Path, kept: Kept) -> None:
+        assert_same(task(photos, kept.cache(limit_bytes=10_000)), task(photos))
+        said = kept.said()
+        assert "do not fit" in said
+        assert "going on without it" in said
+        assert kept.segments() == []
+
+    def test_what_was_used_least_recently_goes_first(self, tmp_path: Path, kept: Kept) -> None:
+        roots = [make_images(tmp_path / name, COLOURS, 20) for name in ("a", "b", "c")]
+        one = 60 * 12 * 12 * 3
+        for age, root in enumerate(roots[:2]):
+            task(root, kept.cache())
+            os.utime(kept.segments()[-1], (1000 + age, 1000 + age))
+        homes = {path.parent: None for path in kept.segments()}
+        assert len(homes) == 2
+        task(roots[0], kept.cache())  # used again: b is now the oldest
+        kept.said()
+        task(roots[2], kept.cache(limit_bytes=int(2.5 * one)))
+        kept.said()
+        task(roots[0], kept.cache())
+        assert "as decoded earlier" in kept.said()
+        task(roots[1], kept.cache())
+        assert "60 images decoded in" in kept.said()
+
+    def test_what_is_in_use_stays(self, tmp_path: Path, kept: Kept) -> None:
+        roots = [make_images(tmp_path / name, COLOURS, 20) for name in ("a", "b")]
+        one = 60 * 12 * 12 * 3
+        held = task(roots[0], kept.cache())
+        assert_same(task(roots[1], kept.cache(limit_bytes=int(1.5 * one))), task(roots[1]))
+        assert "in use" in kept.said()
+        assert kept.cache().clear()[1] == sum(path.stat().st_size for path in kept.segments()) > 0
+        assert_same(held, task(roots[0]))
+        del held
+        assert kept.cache().clear()[1] == 0
+        assert kept.segments() == []
+
+    def test_a_full_disk_is_told_and_passed_over(self, photos: Path, kept: Kept) -> None:
+        with files_of_at_most(5000):
+            found = task(photos, kept.cache())
+        said = kept.said()
+        assert "cannot be kept" in said
+        assert said.count("\n") == 0
+        assert [path for path in kept.folder.glob("images/*/*") if path.stat().st_size] == []
+        assert_same(found, task(photos))
+
+    def test_a_folder_that_cannot_be_made_is_told_and_passed_over(self, photos: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        kept = Kept(tmp_path / "file")
+        assert_same(task(photos, kept.cache()), task(photos))
+        assert "going on without it" in kept.said()
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestMeasured:
+    def test_a_value_is_remembered_until_it_is_damaged(self, kept: Kept) -> None:
+        cache = kept.cache()
+        assert cache.recall("speed of a") is None
+        cache.remember("speed of a", b"12")
+        cache.remember("speed of a", b"13")
+        assert (cache.recall("speed of a"), cache.recall("speed of b")) == (b"13", None)
+        (path,) = kept.folder.glob("measured/*")
+        flip(path, -1)
+        assert cache.recall("speed of a") is None
+
+    def test_a_key_is_of_name_size_and_time(self, photos: Path) -> None:
+        (first, second, *_), again = (Folder(name="folder", root=str(photos)).open().records for _ in range(2))
+        assert key_of(first) == key_of(again[0])
+        assert key_of(first) != key_of(second)
+        assert isinstance(first.image, Path)
+        first.image.unlink()
+        assert key_of(first) != key_of(first)
