@@ -16,13 +16,16 @@ from faults.scene import read_state
 from making import COLOURS, make_images, write_config
 
 ROOT = Path(__file__).parents[2]
-STEPS = 300
+STEPS = 200
 
-_COMMANDS = {
-    "ptft": ["-m", "ptft"],
-    "torchrun": ["-m", "torch.distributed.run"],
-    **{name: [str(Path(__file__).with_name("slurm.py")), name] for name in ("sbatch", "srun", "scontrol")},
+QUICK = Path(__file__).with_name("quick.py")
+_SCHEDULER = str(Path(__file__).with_name("slurm.py"))
+
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    "OMP_NUM_THREADS": str(torch.get_num_threads()),
 }
+"""Of every process: the same ptft, and as many threads, as the bits of the weights depend on."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class Scene:
         out, err = process.communicate(timeout=240)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def wait_for(self, pattern: str) -> None:
-        """Returns as soon as a file matches."""
-        deadline = time.monotonic() + 120
+    def wait_for(self, pattern: str, process: "subprocess.Popen[str]") -> None:
+        """Returns as soon as a file matches, which the process is to write."""
+        deadline = time.monotonic() + 300
         while not list(self.path.glob(pattern)):
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, f"{pattern} did not come"
             time.sleep(0.02)
 
@@ -74,8 +78,8 @@ class Scene:
         return digest.hexdigest()
 
 
-def make_scene(path: Path) -> Scene:
-    """The scene, with nothing run."""
+def make_scene(path: Path, server: Path) -> Scene:
+    """The scene, with nothing run; its `ptft` is forked by the `quick.py` that listens to the socket `server`."""
     make_images(path / "photos", COLOURS, 12)
     for name in ("task-a", "task-b"):
         make_images(path / name, COLOURS, 8)
@@ -87,17 +91,13 @@ def make_scene(path: Path) -> Scene:
         train={"steps": STEPS},
         checkpoint={"every": {"steps": 20}},
     )
-    for name, arguments in _COMMANDS.items():
+    commands = {"ptft": [str(QUICK), "call", str(server)], "torchrun": ["-m", "torch.distributed.run"]}
+    commands |= {name: [_SCHEDULER, name] for name in ("sbatch", "srun", "scontrol")}
+    for name, arguments in commands.items():
         command = path / "bin" / name
         command.parent.mkdir(exist_ok=True)
         command.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *arguments])} "$@"\n')
         command.chmod(0o755)
     (path / "slurm").mkdir()
-    search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {
-        "PATH": f"{path / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": search,
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        "SLURM_STAND_IN": str(path / "slurm"),
-    }
-    return Scene(path, environment)
+    places = {"PATH": f"{path / 'bin'}:{os.environ['PATH']}", "SLURM_STAND_IN": str(path / "slurm")}
+    return Scene(path, ENVIRONMENT | places)

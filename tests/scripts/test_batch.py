@@ -21,7 +21,7 @@ def run_whole(ptft: Ptft, *more: str) -> None:
 def test_a_batch_stopped_in_the_middle_and_run_again_ends_with_the_same_weights(scene: Scene, ptft: Ptft) -> None:
     run_whole(ptft)
     process = scene.start(*BATCH, "run.yaml", "fixed.yaml")
-    scene.wait_for("runs/batch/source/checkpoints/step-*.pt")
+    scene.wait_for("runs/batch/source/checkpoints/step-*.pt", process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 143
@@ -98,12 +98,3 @@ def test_tasks_without_a_name_of_their_own_are_refused(scene: Scene, tasks: tupl
 def test_the_scripts_are_bash_without_errors() -> None:
     for script in (ROOT / "scripts").rglob("*.sh"):
         subprocess.run(["bash", "-n", str(script)], check=True)
-
-
-def test_tasks_may_be_added_later(scene: Scene) -> None:
-    write_config(scene.path / "run.yaml", train={"steps": 3})
-    assert scene.run(*BATCH, "run.yaml", "task-a", RUNS="out").returncode == 0
-    make_images(scene.path / "task c", COLOURS, 6)
-    done = scene.run(*BATCH, "run.yaml", "task-a", "task c", RUNS="out")
-    assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["task", "task-a", "task c"]
