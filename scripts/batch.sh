@@ -81,11 +81,12 @@ score='
 import json, sys
 summary = json.load(open(sys.argv[1]))
 part = next((part for part in ("test", "validation") if part in summary), None)
-if part:
-    scores = summary[part]
-    print(part, *(f"{scores[key]:.4f}" for key in ("top1", "top1_low", "top1_high")), scores["num_examples"], sep="\t")
-else:
-    print("none", "", "", "", 0, sep="\t")
+scores = summary.get(part, {})
+# Top-1 accuracy, mAP or R²: the first score that has an interval.
+measure = next((key for key in scores if f"{key}_low" in scores), "")
+values = (scores.get(key) for key in (measure, f"{measure}_low", f"{measure}_high"))
+told = ("" if value is None else f"{value:.4f}" for value in values)
+print(part or "none", measure, *told, scores.get("num_examples", 0), sep="\t")
 '
 
 run pretrain "$config" --out "$runs/source" --resume
@@ -93,7 +94,7 @@ handle "$runs/source" || exit 1
 checkpoint="$final"
 
 failed=0
-printf 'task\tpart\ttop1\tlow\thigh\tn\tcheckpoint\n' > "$runs/results.tsv"
+printf 'task\tpart\tmeasure\tscore\tlow\thigh\tn\tcheckpoint\n' > "$runs/results.tsv"
 for task in "$@"; do
   name="$(name_of "$task")"
   case "$task" in

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from making import COLOURS, Ptft, make_images, write_config
+from making import Ptft, write_config
 from scripts.scene import ROOT, STEPS, Scene
 
 BATCH = ("bash", ROOT / "scripts" / "batch.sh")
@@ -60,7 +60,8 @@ def test_a_failed_task_is_told_and_tried_again_while_finished_runs_are_kept(scen
     for row in rows:
         told = dict(zip(names, row, strict=True))
         summary = json.loads((scene.path / "runs/batch" / told["task"] / "summary.json").read_text())
-        assert float(told["top1"]) == pytest.approx(summary[told["part"]]["top1"], abs=5e-5)
+        assert told["measure"] == "top1"
+        assert float(told["score"]) == pytest.approx(summary[told["part"]]["top1"], abs=5e-5)
         assert told["checkpoint"] == summary["checkpoint"]
     assert (scene.path / "runs/batch/source/checkpoints/best.pt").stat().st_mtime_ns == before
 
