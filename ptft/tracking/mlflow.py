@@ -94,12 +94,12 @@ class Mlflow:
         known = self._client.get_experiment_by_name(name)
         if known is None:
             try:
-                return self._client.create_experiment(name)
+                return str(self._client.create_experiment(name))
             except MlflowException:  # a run beside this one was faster
                 known = self._client.get_experiment_by_name(name)
                 if known is None:
                     raise
-        return known.experiment_id
+        return str(known.experiment_id)
 
     def _describe(self, found: "Run") -> None:
         """The config as parameters; those cannot change in MLflow, so what has changed since becomes a tag."""

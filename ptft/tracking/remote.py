@@ -64,10 +64,10 @@ class Remote:
 
     def log(self, line: Line) -> None:
         """Sends the numbers of a line that the service does not have."""
-        step = line["step"]
+        step: int = line["step"]
         known = _named(numbers_of(line))
         numbers = {key: value for key, value in known.items() if step > self._sent.get(key, -1)}
-        self._sent |= dict.fromkeys(numbers, step)
+        self._sent.update(dict.fromkeys(numbers, step))
         self._tell_failure()
         if numbers and not self._is_given_up:
             self._tasks.put(lambda: self._service.log(step, numbers))
