@@ -14,7 +14,7 @@ of one GPU; bytes of its gradients and of its images. Computed, with N GPUs:
     input        images/s of a host times bytes of an image, over --input: read while the step before computes.
     step         the longer of compute + exposed, and input.
 
-Left out: what waits for the slowest of N, evaluation, checkpoints, and that NCCL may take trees, with a latency of
+Left out: waiting for the slowest of N, evaluation, checkpoints, and that NCCL may take trees, with a latency of
 2 log₂ N · a, where that is less. So what is told of many GPUs with few bytes is rather too slow.
 """
 
