@@ -54,7 +54,10 @@ class Scene:
     def run(self, *command: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
         """A command from start to end."""
         process = self.start(*command, **environment)
-        out, err = process.communicate(timeout=240)
+        try:
+            out, err = process.communicate(timeout=540)
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def wait_for(self, pattern: str, process: "subprocess.Popen[str]") -> None:
