@@ -184,7 +184,7 @@ def measure(path: Path, sets: list[str], batch_size: int, step_seconds: float | 
     from ptft.settings import PretrainConfig
 
     config = load(path, PretrainConfig, [*sets, f"train.batch_size={batch_size}"])
-    files = [record.image for record in config.data.open().records if isinstance(record.image, Path)]
+    files = [record.image for record in config.task.open(config.data).records if isinstance(record.image, Path)]
     prepared = prepare_pretrain(config, Console())
     format_ = prepared.task.format
     trained = [parameter for parameter in prepared.classifier.parameters() if parameter.requires_grad]

@@ -91,6 +91,7 @@ def make_scene(path: Path, server: Path) -> Scene:
         path / "fixed.yaml",
         data={"root": "task-a"},
         model={"width": 4},
+        transfer={"recipe": "full"},
         train={"steps": STEPS},
         checkpoint={"every": {"steps": 20}},
     )
