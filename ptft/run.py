@@ -15,6 +15,7 @@ from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, PARTS, Part
+from ptft.drift import flat
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.identity import Identity
 from ptft.interpolation import interpolate
@@ -30,11 +31,13 @@ from ptft.report.run_record import read_run
 from ptft.report.summary import Summary, write_summary
 from ptft.report.task_report import report_of
 from ptft.run_folder import RunFolder
-from ptft.runtime import Precision, environment
+from ptft.runtime import Precision, environment, memory_errors
 from ptft.session import Session, run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig
 from ptft.soup import cook
-from ptft.storage import write_text_durably
+from ptft.storage import machine_errors, write_text_durably
+from ptft.tracking.base import Ending, TrackedRun, numbers_of
+from ptft.tracking.trackers import Trackers, tracked
 from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import TaskScores, TaskTally
@@ -58,7 +61,7 @@ def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] =
     """
     saved = newest_checkpoint(session.folder, Identity.of(config), session.console)
     prepared = prepare_pretrain(config, session.console, saved, session.stop.check, read, cache=session.cache)
-    return _train(prepared, session, saved, draw)
+    return _tracked(prepared, session, saved, draw)
 
 
 def finetune(
@@ -76,10 +79,34 @@ def finetune(
     """
     saved = newest_checkpoint(session.folder, Identity.of(config, source), session.console)
     prepared = prepare_finetune(config, source, session.console, saved, session.stop.check, read, cache=session.cache)
-    return _train(prepared, session, saved, draw)
+    return _tracked(prepared, session, saved, draw)
 
 
-def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
+def _tracked(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
+    """Trains, and tells the trackers of it from the beginning to the end."""
+    facts = {"command": session.command, "folder": str(session.folder.path.resolve()), "data": prepared.task.origin}
+    run = TrackedRun(session.folder, flat(prepared.config.model_dump(mode="json")), facts)
+    with (
+        tracked(prepared.config.tracking, run, is_new=saved is None, say=session.console.say) as trackers,
+        machine_errors(),
+        memory_errors(),
+    ):
+        summary = _train(prepared, session, saved, draw, trackers)
+        trackers.end(_ending(summary))
+    return summary
+
+
+def _ending(summary: Summary) -> Ending:
+    scores = {
+        f"final_{part}_{key}": value
+        for part, result in summary.scores.items()
+        for key, value in numbers_of(result.summary()).items()
+    }
+    facts = {"checkpoint": str(summary.checkpoint.path.resolve()), "digest": summary.checkpoint.digest}
+    return Ending("done", 0, summary.reason, scores, facts)
+
+
+def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool, trackers: Trackers) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
     seen = _seen(prepared, saved, session)
@@ -96,7 +123,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     started = time.monotonic()
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
-        closing(Journal(folder, state.progress, per_epoch, bar)) as journal,
+        closing(Journal(folder, state.progress, per_epoch, bar, trackers)) as journal,
     ):
         reason = fit(
             state,

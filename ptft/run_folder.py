@@ -18,7 +18,7 @@ from ptft.transfer.origin import Origin, is_name
 
 RunStatus = Literal["running", "done", "stopped", "failed"]
 
-_BEFORE_A_RUN = {".lock", "checkpoints", "log.txt", "status.json"}
+_BEFORE_A_RUN = {".lock", "checkpoints", "log.txt", "status.json", "mlflow.json", "wandb.json"}
 _SECONDS_TO_SIGN = 1.0
 
 
@@ -181,6 +181,10 @@ class RunFolder:
         if before.get("state") == "done":
             return
         self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)
+
+    def note_of(self, tracker: str) -> Path:
+        """What a tracker keeps for the next session."""
+        return self.path / f"{tracker}.json"
 
     def saved_paths(self) -> list[Path]:
         """Checkpoints to resume from, newest first."""
