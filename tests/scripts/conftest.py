@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripts.scene import ENVIRONMENT, QUICK, Scene, make_scene
+from scripts.scene import QUICK, Scene, environment, make_scene
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a process that has imported ptft."""
     path = tmp_path_factory.mktemp("quick") / "socket"
-    process = subprocess.Popen([sys.executable, str(QUICK), "serve", str(path)], env=ENVIRONMENT)
+    process = subprocess.Popen([sys.executable, str(QUICK), "serve", str(path)], env=environment())
     deadline = time.monotonic() + 300
     while not path.exists():
         assert process.poll() is None

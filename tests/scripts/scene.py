@@ -21,11 +21,12 @@ STEPS = 200
 QUICK = Path(__file__).with_name("quick.py")
 _SCHEDULER = str(Path(__file__).with_name("slurm.py"))
 
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    "OMP_NUM_THREADS": str(torch.get_num_threads()),
-}
-"""Of every process: the same ptft, and as many threads, as the bits of the weights depend on."""
+
+def environment() -> dict[str, str]:
+    """Of every process: the same ptft, and as many threads, as the bits of the weights depend on."""
+    search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    threads = str(torch.get_num_threads())
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search), "OMP_NUM_THREADS": threads}
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,4 @@ def make_scene(path: Path, server: Path) -> Scene:
         command.chmod(0o755)
     (path / "slurm").mkdir()
     places = {"PATH": f"{path / 'bin'}:{os.environ['PATH']}", "SLURM_STAND_IN": str(path / "slurm")}
-    return Scene(path, ENVIRONMENT | places)
+    return Scene(path, environment() | places)
