@@ -69,7 +69,7 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
         prepared = prepare()
         _tell_counts(prepared.task, console)
         _judge_bad(prepared.task, config)
-        seconds = _time_steps(prepared)
+        seconds = time_steps(prepared)
     task, num_steps, peak = prepared.task, prepared.num_steps, peak_memory_bytes(prepared.device)
     all_seconds = seconds * (num_steps + prepared.race_steps)
     num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
@@ -124,7 +124,7 @@ def _tell_counts(task: Task, console: Console) -> None:
     console.table([task.labelling.nouns[0], *parts], rows)
 
 
-def _time_steps(prepared: Prepared) -> float:
+def time_steps(prepared: Prepared) -> float:
     """Seconds of one step, the shortest of a few after the first; of the first where there is only one."""
     shortest, count = float("inf"), min(_TIMED_STEPS, prepared.num_steps)
     for step in range(count):

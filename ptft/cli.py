@@ -425,7 +425,8 @@ def check(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="models|datasets|tasks|objectives|augmentations|optimizers|schedules|recipes")
+        str,
+        typer.Argument(metavar="models|datasets|tasks|objectives|augmentations|optimizers|schedules|recipes|trackers"),
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -41,6 +41,7 @@ MAY_CHANGE: Final[dict[str, str]] = {
     "train.max_nonfinite": "",
     "checkpoint.every": _SAME,
     "checkpoint.keep": _SAME,
+    "tracking": _SAME,
 }
 """Keys that may differ when a run goes on, each with what comes of it. Every other key is refused."""
 

@@ -33,6 +33,7 @@ from ptft.report.summary import describe_task
 from ptft.runtime import derive_seed, pick_device
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
 from ptft.stop import Stop
+from ptft.tracking import check_installed
 from ptft.train.co_tuning import NAMES as CO_TUNING
 from ptft.train.solve import HeadSolver
 from ptft.train.state import Average, State
@@ -119,6 +120,7 @@ def prepare_pretrain(
     Raises:
         PtftError: DataError, UsageError.
     """
+    check_installed(config.tracking)
     kept = cache.open(console.say)
     task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read, kept)
     classifier = _random_classifier(config.model, task, config.seed)
@@ -152,6 +154,7 @@ def prepare_finetune(
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
     """
+    check_installed(config.tracking)
     weights = SourceWeights.of(saved) if saved else read_source(source, config.model)
     model = config.model or weights.model
     if model is None:

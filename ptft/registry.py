@@ -7,6 +7,7 @@ from ptft.errors import UsageError
 from ptft.models import Model
 from ptft.objectives import Objective
 from ptft.tasks import Tasks
+from ptft.tracking import TRACKERS
 from ptft.train.optim import Optim
 from ptft.train.schedule import Schedules
 from ptft.transfer.recipes import RECIPES
@@ -20,19 +21,21 @@ _UNIONS = {
     "optimizers": Optim,
     "schedules": Schedules,
 }
+_LINES = {"recipes": RECIPES, "trackers": TRACKERS}
 
 
 def summaries(what: str) -> dict[str, str]:
     """One line for each name.
 
     Args:
-        what: `models`, `datasets`, `tasks`, `objectives`, `augmentations`, `optimizers`, `schedules` or `recipes`.
+        what: `models`, `datasets`, `tasks`, `objectives`, `augmentations`, `optimizers`, `schedules`, `recipes` or
+            `trackers`.
 
     Raises:
         UsageError: none of these.
     """
-    if what == "recipes":
-        return RECIPES
+    if what in _LINES:
+        return _LINES[what]
     if what not in _UNIONS:
-        raise UsageError(f"{what!r} is not one of {', '.join([*_UNIONS, 'recipes'])}.")
+        raise UsageError(f"{what!r} is not one of {', '.join([*_UNIONS, *_LINES])}.")
     return component_summaries(_UNIONS[what])

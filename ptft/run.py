@@ -16,6 +16,7 @@ from ptft.config.durations import Duration
 from ptft.config.load import dump
 from ptft.data.records import HELD_OUT, PARTS, Part
 from ptft.distributed.ranks import Ranks
+from ptft.drift import flat
 from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
 from ptft.identity import Identity
 from ptft.interpolation import interpolate
@@ -31,11 +32,13 @@ from ptft.report.run_record import read_run
 from ptft.report.summary import Summary, write_summary
 from ptft.report.task_report import report_of
 from ptft.run_folder import RunFolder
-from ptft.runtime import Precision, environment
+from ptft.runtime import Precision, environment, memory_errors
 from ptft.session import Session, run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig
 from ptft.soup import cook
-from ptft.storage import write_text_durably
+from ptft.storage import machine_errors, write_text_durably
+from ptft.tracking.base import Ending, TrackedRun, numbers_of
+from ptft.tracking.trackers import Trackers, tracked
 from ptft.train.evaluate import Predictions, evaluate, predictions_of
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import TaskScores, TaskTally
@@ -61,7 +64,7 @@ def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] =
     prepared = prepare_pretrain(
         config, session.console, saved, session.stop.check, read, session.agreement, cache=session.cache
     )
-    return _train(prepared, session, saved, draw)
+    return _tracked(prepared, session, saved, draw)
 
 
 def finetune(
@@ -88,7 +91,7 @@ def finetune(
         agreement=session.agreement,
         cache=session.cache,
     )
-    return _train(prepared, session, saved, draw)
+    return _tracked(prepared, session, saved, draw)
 
 
 def _saved(session: Session, identify: Callable[[], Identity]) -> Checkpoint | None:
@@ -100,7 +103,36 @@ def _saved(session: Session, identify: Callable[[], Identity]) -> Checkpoint | N
     return checkpoint.on_every_rank(session.ranks, find)
 
 
-def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
+def _tracked(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool) -> Summary:
+    """Trains, and tells the trackers of it from the beginning to the end."""
+    facts = {"command": session.command, "folder": str(session.folder.path.resolve()), "data": prepared.task.origin}
+    run = TrackedRun(session.folder, flat(prepared.config.model_dump(mode="json")), facts)
+    with (
+        tracked(
+            prepared.config.tracking if session.ranks.is_first else (),
+            run,
+            is_new=saved is None,
+            say=session.console.say,
+        ) as trackers,
+        machine_errors(),
+        memory_errors(),
+    ):
+        summary = _train(prepared, session, saved, draw, trackers)
+        trackers.end(_ending(summary))
+    return summary
+
+
+def _ending(summary: Summary) -> Ending:
+    scores = {
+        f"final_{part}_{key}": value
+        for part, result in summary.scores.items()
+        for key, value in numbers_of(result.summary()).items()
+    }
+    facts = {"checkpoint": str(summary.checkpoint.path.resolve()), "digest": summary.checkpoint.digest}
+    return Ending("done", 0, summary.reason, scores, facts)
+
+
+def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw: bool, trackers: Trackers) -> Summary:
     """Trains; then scores the final weights, once on test, and writes summary and page, as the first of many ranks."""
     folder, console, state, plan = session.folder, session.console, prepared.state, _plan(prepared)
     ranks = session.ranks
@@ -120,7 +152,9 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
     started = time.monotonic()
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
-        closing(Journal(folder, state.progress, per_epoch, bar) if ranks.is_first else Unwritten()) as journal,
+        closing(
+            Journal(folder, state.progress, per_epoch, bar, trackers) if ranks.is_first else Unwritten()
+        ) as journal,
     ):
         reason = fit(
             state,

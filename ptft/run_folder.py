@@ -18,7 +18,7 @@ from ptft.transfer.origin import Origin, is_name
 
 RunStatus = Literal["running", "done", "stopped", "failed"]
 
-_BEFORE_A_RUN = {".lock", "checkpoints", "log.txt", "status.json"}
+_BEFORE_A_RUN = {".lock", "checkpoints", "log.txt", "status.json", "mlflow.json", "wandb.json"}
 _SECONDS_TO_SIGN = 1.0
 _IDENTITY = ("command", "source", "world_size", "job")
 
@@ -187,6 +187,10 @@ class RunFolder:
             return
         self._identity = self._identity or {key: before[key] for key in _IDENTITY if key in before}
         self.write_status(state, before.get("step", 0), before.get("num_steps", 0), exit_code=exit_code, reason=reason)
+
+    def note_of(self, tracker: str) -> Path:
+        """What a tracker keeps for the next session."""
+        return self.path / f"{tracker}.json"
 
     def saved_paths(self) -> list[Path]:
         """Checkpoints to resume from, newest first."""

@@ -16,6 +16,7 @@ from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
 from ptft.proof.design import CompareSection
 from ptft.tasks import SingleLabel, Tasks
+from ptft.tracking import Tracking
 from ptft.train.optim import Optim, Sgd
 from ptft.train.schedule import Cosine, Schedules
 from ptft.transfer.recipes import TransferConfig, budget
@@ -113,6 +114,8 @@ class RunConfig(Config):
     """Where to compute; `auto` takes a GPU when there is one."""
     out: PathText | None = None
     """The run folder. Default: `runs/` and the name of the config."""
+    tracking: Tracking = ("tensorboard",)
+    """Where else the numbers of metrics.jsonl are shown: any of tensorboard, mlflow, wandb; `ptft list trackers`."""
     data: Data
     task: Tasks = SingleLabel()
     augment: Augment = Standard(name="standard")

@@ -18,7 +18,7 @@ BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 
 def reference() -> str:
     """The reference as Markdown: one table for each section, one for each component."""
-    lines = ["#### top level", *_table(CompareConfig, only={"seed", "device", "out"})]
+    lines = ["#### top level", *_table(CompareConfig, only={"seed", "device", "out", "tracking"})]
     for key, field in CompareConfig.model_fields.items():
         components = members(field.annotation)
         sections = components or [part for part in alternatives(field.annotation) if is_section(part)]

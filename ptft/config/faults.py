@@ -23,6 +23,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "optim": ("an optimizer", "optimizers"),
     "schedule": ("a schedule", "schedules"),
     "recipe": ("a recipe", "recipes"),
+    "tracking": ("a tracker", "trackers"),
 }
 """Section, or key with a fixed choice -> what it holds in a sentence, and what `ptft list` calls it."""
 

@@ -1,19 +1,15 @@
-"""The numbers of a run as they come: metrics.jsonl, TensorBoard events, the console."""
+"""The numbers of a run as they come: metrics.jsonl, the trackers, the console."""
 
 import json
-import threading
 from contextlib import suppress
 from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from ptft.report.console import Bar
 from ptft.run_folder import RunFolder
 from ptft.storage import storage_errors, write_text_durably
+from ptft.tracking.trackers import Trackers
 from ptft.train.metrics import TaskScores
 from ptft.train.state import Progress
-
-_EVENTS = "write TensorBoard events to"
 
 
 class Journal:
@@ -24,13 +20,17 @@ class Journal:
         progress: of the state that this session starts from.
         steps_per_epoch: to tell epochs.
         bar: progress of the loop.
+        trackers: get every line after metrics.jsonl has it.
     """
 
-    def __init__(self, folder: RunFolder, progress: Progress, steps_per_epoch: float, bar: Bar) -> None:
+    def __init__(
+        self, folder: RunFolder, progress: Progress, steps_per_epoch: float, bar: Bar, trackers: Trackers
+    ) -> None:
         self._folder = folder
         self._path = folder.metrics
         self._steps_per_epoch = steps_per_epoch
         self._bar = bar
+        self._trackers = trackers
         self._open(progress)
 
     def _open(self, progress: Progress) -> None:
@@ -39,10 +39,7 @@ class Journal:
         write_text_durably(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         with storage_errors(self._path, "write"):
             self._file = self._path.open("ab", buffering=0)
-        purge = progress.step + 1 if progress.step else None
-        with storage_errors(self._folder.path, _EVENTS):
-            self._excepthook, threading.excepthook = threading.excepthook, _pass_over_storage
-            self._events = SummaryWriter(str(self._folder.path), purge_step=purge)
+        self._trackers.go_on(kept, progress.step)
 
     def rewind(self, progress: Progress) -> None:
         """Forgets what came after `progress`: it will come again."""
@@ -70,9 +67,7 @@ class Journal:
         text = json.dumps(line, allow_nan=False) + "\n"
         with storage_errors(self._path, "write", len(text)):
             self._append(text.encode())
-        with storage_errors(self._folder.path, _EVENTS):
-            for key, value in numbers.items():
-                self._events.add_scalar(key, value, step)
+        self._trackers.log(line)
 
     def _append(self, line: bytes) -> None:
         """The whole line or nothing of it."""
@@ -86,14 +81,12 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Closes both files."""
+        """Closes the file; more may come after a new beginning."""
         try:
             with storage_errors(self._path, "write"):
                 self._file.close()
         finally:
-            with storage_errors(self._folder.path, _EVENTS):
-                self._events.close()
-            threading.excepthook = self._excepthook
+            self._trackers.pause()
 
 
 class Unwritten:
@@ -113,12 +106,6 @@ class Unwritten:
 
     def close(self) -> None:
         """Nothing."""
-
-
-def _pass_over_storage(told: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread raises its OSError again in our next call; it need not print it first."""
-    if not isinstance(told.exc_value, OSError):
-        threading.__excepthook__(told)
 
 
 def _is_behind(line: dict[str, Any], progress: Progress) -> bool:

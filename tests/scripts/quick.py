@@ -1,0 +1,131 @@
+"""`ptft` for scripts that start it often: forked from a process that has imported everything once.
+
+`python quick.py serve SOCKET` answers; `python quick.py call SOCKET ARGUMENT…` is the command: it hands over its
+arguments, folder, environment and streams, passes signals on, and ends as the ptft process does, which dies with it.
+"""
+
+import array
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SECONDS_BETWEEN_LOOKS = 0.02
+
+
+def serve(path: str) -> None:
+    """Forks a ptft for every call, until it is killed."""
+    import matplotlib.pyplot  # noqa: F401
+    import torch._dynamo
+    import torch.utils.tensorboard  # noqa: F401
+
+    import ptft.augment.pipelines
+    import ptft.run
+    import ptft.session  # noqa: F401
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    calls: dict[int, socket.socket] = {}
+    looks = selectors.DefaultSelector()
+    looks.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in looks.select(_SECONDS_BETWEEN_LOOKS):
+            if key.fileobj is listener:
+                call, _ = listener.accept()
+                calls[_fork(call)] = call
+                looks.register(call, selectors.EVENT_READ)
+            else:  # the caller is gone
+                looks.unregister(key.fileobj)
+                gone = [pid for pid, call in calls.items() if call is key.fileobj]
+                for pid in gone:
+                    os.kill(pid, signal.SIGKILL)
+        for pid in list(calls):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                call = calls.pop(pid)
+                with contextlib.suppress(OSError, KeyError, ValueError):
+                    looks.unregister(call)
+                with contextlib.suppress(OSError):
+                    call.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+                call.close()
+
+
+def _fork(call: socket.socket) -> int:
+    size = array.array("I", call.recv(4, socket.MSG_WAITALL))[0]
+    streams = socket.recv_fds(call, 1, 3)[1]
+    told = json.loads(call.recv(size, socket.MSG_WAITALL))
+    pid = os.fork()
+    if pid:
+        for stream in streams:
+            os.close(stream)
+        call.sendall(b"%d\n" % pid)
+        return pid
+    code = 1
+    try:
+        _run(streams, told)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _run(streams: list[int], told: dict[str, Any]) -> None:
+    import torch
+
+    from ptft.cli import main
+
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+    os.closerange(3, 256)
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    sys.argv = ["ptft", *told["arguments"]]
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    main()
+
+
+def call(path: str, arguments: list[str]) -> int:
+    """The command."""
+    pid, early = 0, 0
+
+    def pass_on(signum: int, _: FrameType | None) -> None:
+        nonlocal early
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        early = signum
+
+    for number in _SIGNALS:
+        signal.signal(number, pass_on)
+    told = {"arguments": arguments, "folder": str(os.getcwd()), "environment": dict(os.environ)}  # noqa: PTH109
+    content = json.dumps(told).encode()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        server.sendall(array.array("I", [len(content)]).tobytes())
+        socket.send_fds(server, [b"."], [0, 1, 2])
+        server.sendall(content)
+        with server.makefile() as answers:
+            pid = int(answers.readline())
+            if early:
+                os.kill(pid, early)
+            code = int(answers.readline())
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    sys.exit(call(sys.argv[2], sys.argv[3:]))
