@@ -369,13 +369,15 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write images as tar shards with a manifest, for data.name: hub. Prints the folder."""
-    from ptft.settings import CompareConfig
+    from ptft.config.document import read
+    from ptft.settings import CompareConfig, FinetuneConfig
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     if out is None:
         raise UsageError("give a folder for the shards: --out DIR.")
-    settings = _load(CompareConfig, config, sets or [], data)
+    is_comparison = config is not None and "compare" in read(config).data
+    settings = _load(CompareConfig if is_comparison else FinetuneConfig, config, sets or [], data)
     if settings.task.name != "single-label":
         raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
     _check_apart(out, settings)

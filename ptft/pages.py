@@ -51,25 +51,23 @@ def _page(run: RunRecord, console: Console) -> Page:
     if run.final is None or run.part is None:
         return page_of_run(run, None)
     try:
-        run, evidence = _look_again(run, run.final, console)
+        run, evidence = _look_again(run, run.final)
     except (CheckpointError, DataError) as error:
         console.say(f"ptft: the page has no pictures of images: {error}")
         return page_of_run(run, None, missing=str(error))
     return page_of_run(run, evidence)
 
 
-def _look_again(run: RunRecord, final: Path, console: Console) -> tuple[RunRecord, Evidence | Sequence[Section] | None]:
+def _look_again(run: RunRecord, final: Path) -> tuple[RunRecord, Evidence | Sequence[Section] | None]:
     """What the end of the run saw, from its checkpoint and data; and the run with its calibration, if it had none.
 
     Raises:
         CheckpointError, DataError: they are not there any more, or not the same.
     """
     found = checkpoint.read(final)
-    examples, format_, device = (
-        held_out_examples(found, CacheOptions().open(console.say)),
-        format_of(found),
-        pick_device("auto"),
-    )
+    # What the cache says was said by the run; here only what is missing from the page is news.
+    kept = CacheOptions().open(lambda _: None)
+    examples, format_, device = held_out_examples(found, kept), format_of(found), pick_device("auto")
     classifier = load_classifier(found).to(device)
     predictions = {part: predictions_of(classifier, some, format_, device) for part, some in examples.items()}
     part = judged(predictions)

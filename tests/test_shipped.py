@@ -60,7 +60,7 @@ def test_the_demo_tells_its_table_and_can_be_called_again(ptft: Ptft) -> None:
     )
     assert "random weights" in first.err
     assert Path("runs/demo/source/report.html").is_file()
-    page = Path("runs/demo/report.html").read_text()
+    page = Path("runs/demo/report.html").read_text().replace("\u00a0", " ")
     assert "2 draws × n = 600" in page
     assert f"{100 * first.json['random'][1]:.1f} %" in page
     assert ptft("demo", "--seeds", "2", "--json").json == first.json
