@@ -57,7 +57,7 @@ class Shapes:
             csv.writer(file).writerows([header, *rows])
         return self.folder / name
 
-    def test_files(self) -> list[Path]:
+    def files_to_test(self) -> list[Path]:
         return [self.folder / path for path, part, _, _ in self.rows if part == "test"]
 
 

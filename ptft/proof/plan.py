@@ -115,9 +115,16 @@ def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[Source
         )
     weights = [read_source(source, config.model) for source in sources]
     first = weights[0]
-    for place, (source, other) in enumerate(zip(sources, weights, strict=True)):
-        if source in sources[:place]:
-            raise UsageError(f"--from {source} is given twice; several must be pretrainings with other seeds.")
+    known: dict[str, Origin] = {}
+    for source, other in zip(sources, weights, strict=True):
+        # A copy under another name would count as a draw of its own, and narrow the interval.
+        digest = (other.lineage[-1].digest if other.lineage else None) or str(source)
+        if digest in known:
+            raise UsageError(
+                f"--from {source} has the weights of --from {known[digest]}; several must be pretrainings with other "
+                "seeds."
+            )
+        known[digest] = source
         if _shape(other) != _shape(first):
             raise UsageError(
                 f"{source} has another model, image size or channels than {sources[0]}; several must be pretrainings "

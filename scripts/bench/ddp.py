@@ -1,6 +1,6 @@
 """What many ranks cost on one machine: two ranks of one thread against one process of two; bytes; DDP's options.
 
-    python scripts/bench/ddp.py pairs  [--pairs 5]   ptft itself, by turns, in one run; images/s and bytes sent a step
+    python scripts/bench/ddp.py pairs [--pairs 5] [--width 16] [--steps 60]   ptft itself, by turns; images/s and bytes
     python scripts/bench/ddp.py elastic              the same for train.deterministic: elastic against fixed, two ranks
     torchrun --nproc-per-node 2 scripts/bench/ddp.py options   a step with each option changed
 
@@ -20,25 +20,31 @@ from pathlib import Path
 from typing import Any
 
 OUT = Path("runs/bench-ddp")
-STEPS, BATCH = 60, 128
-CONFIG: dict[str, Any] = {
-    "data": {"name": "fashion-mnist-10k", "validation": 0.02},
-    "model": {"name": "small-resnet", "width": 16},
-    "train": {"steps": STEPS, "batch_size": BATCH, "precision": "fp32", "memory_format": "channels_last"},
-    "checkpoint": {"every": {"steps": 10 * STEPS}},
-}
+BATCH = 128
+
+
+def config_of(width: int, steps: int) -> dict[str, Any]:
+    """A pretraining of a small-resnet that saves at its end alone."""
+    return {
+        "data": {"name": "fashion-mnist-10k", "validation": 0.02},
+        "model": {"name": "small-resnet", "width": width},
+        "train": {"steps": steps, "batch_size": BATCH, "precision": "fp32", "memory_format": "channels_last"},
+        "checkpoint": {"every": {"steps": 10 * steps}},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["pairs", "elastic", "options"])
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--width", type=int, default=16, help="of small-resnet")
+    parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.what == "options":
         time_options()
         return
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "run.yaml").write_text(json.dumps(CONFIG))
+    (OUT / "run.yaml").write_text(json.dumps(config_of(arguments.width, arguments.steps)))
     if arguments.what == "pairs":
         compare("1 process, 2 threads", (1, 2, ()), "2 ranks, 1 thread", (2, 1, ()), arguments.pairs)
     else:
@@ -54,14 +60,17 @@ def compare(one: str, first: tuple[Any, ...], other: str, second: tuple[Any, ...
         speeds = {}
         for name, how in ((one, first), (other, second))[:: 1 if pair % 2 else -1]:
             speeds[name], sent, parameters = train(*how)
-            told = f", {sent / STEPS / parameters:.3f} of the parameters' bytes over loopback a step" if sent else ""
+            told = f", {sent / parameters:.3f} of the parameters' bytes over loopback a step" if sent else ""
             print(f"pair {pair}: {name}: {speeds[name]:,.0f} images/s{told}")
         ratios.append(speeds[other] / speeds[one])
-    print(f"{other} against {one}: {statistics.median(ratios):.3f} (median of {pairs} pairs; {sorted(ratios)})")
+    print(
+        f"{other} against {one}: {statistics.median(ratios):.3f} (median of {pairs} pairs; "
+        f"{', '.join(f'{ratio:.3f}' for ratio in sorted(ratios))})"
+    )
 
 
-def train(num_ranks: int, num_threads: int, more: tuple[str, ...]) -> tuple[float, int, int]:
-    """Images a second, bytes over the loopback interface, and the parameters' bytes."""
+def train(num_ranks: int, num_threads: int, more: tuple[str, ...]) -> tuple[float, float, int]:
+    """Images a second, bytes over the loopback interface a step, and the parameters' bytes."""
     out = OUT / "run"
     shutil.rmtree(out, ignore_errors=True)
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}", "-m"]
@@ -83,8 +92,8 @@ def train(num_ranks: int, num_threads: int, more: tuple[str, ...]) -> tuple[floa
     trained = [
         tensor for name, tensor in weights.items() if name.endswith(("weight", "bias")) and name[:4] in ("back", "head")
     ]
-    sent = loopback_bytes() - before if num_ranks > 1 else 0
-    return STEPS * BATCH / summary["seconds"], sent, sum(4 * tensor.numel() for tensor in trained)
+    sent = (loopback_bytes() - before) / summary["steps"] if num_ranks > 1 else 0.0
+    return summary["steps"] * BATCH / summary["seconds"], sent, sum(4 * tensor.numel() for tensor in trained)
 
 
 def loopback_bytes() -> int:

@@ -48,7 +48,10 @@ def test_a_key_that_the_task_has_no_use_for_is_refused(
 def test_what_the_tasks_can_use_is_accepted(tmp_path: Path) -> None:
     config = write(tmp_path / "run.yaml", MULTI)
     settings = ["objective.label_smoothing=0.1", "objective.class_weights=balanced", "objective.mixup=0.2"]
-    load(config, PretrainConfig, [*settings, "objective.cutmix=0.2", "data.classes=[red, blue]"])
+    found = load(config, PretrainConfig, [*settings, "objective.cutmix=0.2", "data.classes=[red, blue]"])
+    kept = found.objective
+    assert (kept.label_smoothing, kept.class_weights, kept.mixup, kept.cutmix) == (0.1, "balanced", 0.2, 0.2)
+    assert found.data.classes == ("red", "blue")
 
 
 @pytest.mark.parametrize("sections", [MULTI, NUMBERS], ids=["multi-label", "regression"])

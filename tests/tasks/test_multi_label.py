@@ -26,7 +26,8 @@ def test_scores_of_evaluate_and_summary_are_scikit_learns_of_what_predict_says(
     ptft: Ptft, shapes: Shapes, multi: Path
 ) -> None:
     rows = [
-        json.loads(line) for line in ptft("predict", multi, *shapes.test_files(), "--format", "jsonl").out.splitlines()
+        json.loads(line)
+        for line in ptft("predict", multi, *shapes.files_to_test(), "--format", "jsonl").out.splitlines()
     ]
     shares = np.array([[row["probabilities"][name] for name in CLASSES] for row in rows])
     truth, evaluated = truth_of(shapes), ptft("evaluate", multi, "--json").json
@@ -42,7 +43,7 @@ def test_scores_of_evaluate_and_summary_are_scikit_learns_of_what_predict_says(
 
 
 def test_rows_of_predict_name_the_classes_from_the_threshold_on(ptft: Ptft, shapes: Shapes, multi: Path) -> None:
-    files = shapes.test_files()
+    files = shapes.files_to_test()
     rows = list(csv.DictReader(io.StringIO(ptft("predict", multi, *files).out)))
     assert list(rows[0]) == ["path", "labels", *CLASSES]
     assert [row["path"] for row in rows] == list(map(str, files))

@@ -23,7 +23,7 @@ def truth_of(shapes: Shapes, part: str = "test") -> np.ndarray:
 def test_scores_of_evaluate_and_summary_are_scikit_learns_of_what_predict_says(
     ptft: Ptft, shapes: Shapes, numbers: Path
 ) -> None:
-    lines = ptft("predict", numbers, *shapes.test_files(), "--format", "jsonl").out.splitlines()
+    lines = ptft("predict", numbers, *shapes.files_to_test(), "--format", "jsonl").out.splitlines()
     predicted = np.array([list(json.loads(line)["targets"].values()) for line in lines])
     truth, evaluated = truth_of(shapes), ptft("evaluate", numbers, "--json").json
     errors = mean_absolute_error(truth, predicted, multioutput="raw_values")
@@ -42,7 +42,7 @@ def test_scores_of_evaluate_and_summary_are_scikit_learns_of_what_predict_says(
 
 def test_predictions_are_in_the_targets_own_units(ptft: Ptft, shapes: Shapes, numbers: Path) -> None:
     """The head alone predicts standard deviations: numbers near 0, where the first target is near 1030."""
-    rows = list(csv.DictReader(io.StringIO(ptft("predict", numbers, *shapes.test_files()).out)))
+    rows = list(csv.DictReader(io.StringIO(ptft("predict", numbers, *shapes.files_to_test()).out)))
     assert list(rows[0]) == ["path", "light", "half"]
     assert all(950 < float(row["light"]) < 1110 for row in rows)
     assert all(-1 < float(row["half"]) < 0.2 for row in rows)
