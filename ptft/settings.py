@@ -189,6 +189,16 @@ class CompareConfig(FinetuneConfig):
             raise ValueError(f"task.name: a comparison needs single-label, one class an image, not {self.task.name}.")
         if self.transfer.soup is not None:
             raise ValueError("transfer.soup: in a comparison every run gets the same steps. Leave it out.")
+        if self.transfer.recipe == "random":
+            raise ValueError(
+                "transfer.recipe: random sets the source aside, which would compare nothing. Leave it out."
+            )
+        for key in ("dropout", "drop_path"):
+            if getattr(self.transfer, key) is not None:
+                raise ValueError(
+                    f"transfer.{key}: random weights would not get it, and it has nothing to do with the source. Leave "
+                    "it out; a dropout of the model's own, where it has one, is every arm's."
+                )
         if self.data.labels_per_class is not None:
             raise ValueError("data.labels_per_class: a comparison draws labels itself. Set compare.labels_per_class.")
         return self

@@ -18,11 +18,12 @@ from ptft.models import Model
 from ptft.proof.cells import Setting
 from ptft.proof.design import Labels, order_of
 from ptft.proof.leak import LeakCheck, SeenSet, check_leaks, seen_sets
+from ptft.proof.start import fingerprint_of
 from ptft.report.console import Console
 from ptft.runtime import derive_seed, pick_device
 from ptft.settings import CompareConfig, resolve
 from ptft.train.calibration import calibrate
-from ptft.transfer.origin import Origin
+from ptft.transfer.origin import Origin, is_name
 from ptft.transfer.recipes import Budget, TransferConfig
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.sources import read_source
@@ -117,20 +118,25 @@ def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[Source
     first = weights[0]
     known: dict[str, Origin] = {}
     for source, other in zip(sources, weights, strict=True):
-        # A copy under another name would count as a draw of its own, and narrow the interval.
-        digest = (other.lineage[-1].digest if other.lineage else None) or str(source)
-        if digest in known:
-            raise UsageError(
-                f"--from {source} has the weights of --from {known[digest]}; several must be pretrainings with other "
-                "seeds."
-            )
-        known[digest] = source
+        for what, mark in _marks(source, other):
+            if mark in known:
+                raise UsageError(
+                    f"--from {source} {what} of --from {known[mark]}; several must be pretrainings with other seeds."
+                )
+            known[mark] = source
         if _shape(other) != _shape(first):
             raise UsageError(
                 f"{source} has another model, image size or channels than {sources[0]}; several must be pretrainings "
                 "that differ in their seed alone. Compare them one by one, or rank them with `ptft score`."
             )
     return weights
+
+
+def _marks(source: Origin, weights: SourceWeights) -> list[tuple[str, str]]:
+    """What no two draws of a pretraining share, with a phrase: else one would count twice and narrow the interval."""
+    folder = Path(source).resolve().parent
+    of_run = [("is of the run", str(folder))] if not is_name(source) and folder.name == "checkpoints" else []
+    return [*of_run, ("has the weights", fingerprint_of(weights.tensors))]
 
 
 def _shape(weights: SourceWeights) -> tuple[Model | None, int | None, int | None]:

@@ -58,7 +58,7 @@ class Start:
                 f"data.image_size: {path} is a {weights.model.name}, which needs images of at least {smallest} "
                 f"pixels, these have {format_.image_size}."
             )
-        return cls(path, weights.model, format_, weights.lineage, _fingerprint(weights.tensors))
+        return cls(path, weights.model, format_, weights.lineage, fingerprint_of(weights.tensors))
 
     @property
     def digest(self) -> str | None:
@@ -97,7 +97,8 @@ class Start:
         return classifier
 
 
-def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and values of weights, in hexadecimal."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         sha.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}\n".encode())

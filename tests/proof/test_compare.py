@@ -194,6 +194,9 @@ def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
     twice = ptft(*first, "--from", "copy.pt")
     assert twice.code == 2
     assert "--from copy.pt has the weights of --from source/checkpoints/best.pt" in twice.err
+    last = ptft(*first, "--from", "source/checkpoints/last.pt", "--seeds", "2")
+    assert last.code == 2
+    assert "--from source/checkpoints/last.pt is of the run of --from source/checkpoints/best.pt" in last.err
     wider = ptft(*first, "--from", "wider/checkpoints/best.pt")
     assert wider.code == 2
     assert (
@@ -263,6 +266,14 @@ def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place
     code, said = refusal("--set", "train.patience=3")
     assert code == 2
     assert "every run gets the same steps" in said
+    for setting, sentence in (
+        ("transfer.recipe=random", "random sets the source aside, which would compare nothing"),
+        ("transfer.dropout=0.5", "random weights would not get it"),
+        ("transfer.drop_path=0.3", "random weights would not get it"),
+    ):
+        code, said = refusal("--set", setting)
+        assert code == 2
+        assert sentence in said
     code, said = refusal("--set", "data.labels_per_class=3")
     assert code == 2
     assert "Set compare.labels_per_class" in said
