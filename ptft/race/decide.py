@@ -134,7 +134,8 @@ def plan_races(course: Course, racers: Sequence[Racer], num_folds: int) -> Pace 
     """The races that the budget reaches for; None without any."""
     train, num_steps = course.resolved.train, course.num_steps
     race = course.config.transfer.race
-    allowed = allowance(race, course.source, course.task.format, train.batch_size or 1, num_steps)
+    is_timed = train.max_minutes is not None
+    allowed = allowance(race, course.source, course.task.format, train.batch_size or 1, num_steps, is_timed)
     return pace(racers, num_folds, allowed, num_steps) if num_folds else None
 
 

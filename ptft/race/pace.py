@@ -42,7 +42,9 @@ class Pace:
         return self.num_folds * (_num_running(self.racers) * self.first + _num_going_on(self.racers) * self.last)
 
 
-def allowance(config: RaceConfig, classifier: Classifier, format_: Format, batch_size: int, num_steps: int) -> int:
+def allowance(
+    config: RaceConfig, classifier: Classifier, format_: Format, batch_size: int, num_steps: int, is_timed: bool = False
+) -> int:
     """Most steps of all races together.
 
     Args:
@@ -51,6 +53,7 @@ def allowance(config: RaceConfig, classifier: Classifier, format_: Format, batch
         format_: of its images.
         batch_size: global.
         num_steps: of the run.
+        is_timed: whether the run ends by the clock: then half of its steps may be any time.
     """
     if config.budget is not None:
         return round(config.budget * num_steps)
@@ -61,7 +64,8 @@ def allowance(config: RaceConfig, classifier: Classifier, format_: Format, batch
         classifier.eval()(image)
     classifier.train(was_training)
     affordable = int(_FLOP / (3 * counter.get_total_flops() * batch_size))
-    return max(round(_LEAST_SHARE * num_steps), min(affordable, _MOST_TIMES * num_steps))
+    least = 0 if is_timed else round(_LEAST_SHARE * num_steps)
+    return max(least, min(affordable, _MOST_TIMES * num_steps))
 
 
 def pace(racers: Sequence[Racer], num_folds: int, allowed: int, num_steps: int) -> Pace | None:

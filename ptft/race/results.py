@@ -19,7 +19,8 @@ class Result:
     """A racer's predictions on all folds.
 
     Attributes:
-        right: bool (N,), whether each held-out image was named right, in the same order for every racer.
+        right: bool (N,), whether each held-out image was named right, in the same order for every racer; what is not
+            finite names nothing.
         loss: mean cross-entropy in nats; infinite or NaN counts as worst.
     """
 
@@ -31,7 +32,7 @@ class Result:
         """Of a racer's predictions, fold by fold."""
         logits, labels = torch.cat([fold.logits for fold in folds]), torch.cat([fold.labels for fold in folds])
         loss = torch.nn.functional.cross_entropy(logits.double(), labels).item()
-        return cls(logits.argmax(dim=1) == labels, loss)
+        return cls((logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1), loss)
 
     @property
     def top1(self) -> float:

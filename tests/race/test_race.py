@@ -177,3 +177,19 @@ def test_random_weights_are_not_tried_where_few_labels_meet_features_far_ahead()
     assert Nearness(0.8, 0.5, labels_per_class=10).is_hopeless_for_random
     assert not Nearness(0.6, 0.5, labels_per_class=10).is_hopeless_for_random
     assert not Nearness(0.8, 0.5, labels_per_class=100).is_hopeless_for_random
+
+
+def test_a_racer_that_diverged_names_nothing_and_cannot_win() -> None:
+    labels = torch.tensor([0] * 8 + [1] * 2)  # NaN is argmax 0, which most images are
+    diverged = Result.of([Predictions(torch.full((10, 2), float("nan")), labels)])
+    fair = Result.of([Predictions(torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3), labels)])
+    assert diverged.top1 == 0
+    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}) == Racer("full", 0.1)
+
+
+def test_a_run_that_ends_by_the_clock_does_not_race_half_of_the_steps_it_may_take() -> None:
+    classifier = SmallCnn(width=4).build(2, 1)
+    arguments = (RaceConfig(), classifier, FORMAT, 8)
+    endless = 10**12
+    assert allowance(*arguments, endless, is_timed=False) == endless // 2
+    assert allowance(*arguments, endless, is_timed=True) < endless // 100

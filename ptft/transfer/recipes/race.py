@@ -12,6 +12,7 @@ class RaceConfig(Config):
 
     budget: Annotated[float, Field(gt=0, examples=[1.0])] | None = None
     """Most steps of all races together, as a multiple of the run's own. Default: half the run's, or where that is more
-    what 30 TFLOP of training buy (a minute or two on a small machine), but at most 10 times the run's."""
+    what 30 TFLOP of training buy (a minute or two on a small machine), but at most 10 times the run's. With
+    train.max_minutes, which does not count the races, the half does not hold."""
     random_weights: bool = True
     """Whether random weights race too, and are used where they win clearly; the source's weights are then set aside."""
