@@ -1,5 +1,6 @@
 """`ptft pack`: a source as tar shards that train to the same bits, and shards that are held against their manifest."""
 
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -218,3 +219,23 @@ class TestDamage:
         (packed / "images-00000.tar").rename(packed.parent / "images-00000.tar")
         with pytest.raises(DataError, match="of the manifest is missing"):
             hub(packed).open()
+
+
+def test_two_images_of_one_name_in_two_shards_are_refused(ptft: Ptft, photos: Path, cache: Path) -> None:
+    ptft("pack", "--data", photos, "--out", "packed", "--images-per-shard", "30")
+    first, second = sorted(Path("packed").glob("*.tar"))
+    twice = Path("twice")
+    twice.mkdir()
+    for number, path in enumerate((first, first)):
+        with tarfile.open(path) as source, tarfile.open(twice / f"{number}.tar", "w") as target:
+            for member in source:
+                target.addfile(member, source.extractfile(member))
+    manifest = json.loads(Path("packed/manifest.json").read_text())
+    text = json.dumps(manifest)
+    for number, path in enumerate((first, second)):
+        text = text.replace(path.name, f"{number}.tar")
+        old = hashlib.sha256(path.read_bytes()).hexdigest()
+        text = text.replace(old, hashlib.sha256((twice / f"{number}.tar").read_bytes()).hexdigest())
+    (twice / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=r"1\.tar: an image is called .*, as one in a file before it"):
+        hub(twice).open()

@@ -29,7 +29,9 @@ class Ahead:
         """The batch of a step counted from 0."""
         start = time.monotonic()
         begun, self._next = self._next, None
-        batch = begun[1].result() if begun and begun[0] == step else self._batches.at(step)
+        # By the thread also where another step comes than was expected: it makes one batch at a time.
+        made = begun[1] if begun and begun[0] == step else self._thread.submit(self._batches.at, step)
+        batch = made.result()
         self._next = (step + 1, self._thread.submit(self._batches.at, step + 1))
         self.seconds += time.monotonic() - start
         return batch

@@ -158,16 +158,17 @@ class Shelf:
         except OSError as error:
             raise CacheError(f"{self.folder} cannot be created: {error.strerror}") from error
         with lock:
-            self._wait(lock, check_stop)
-            _sweep(self.folder)
+            if self._wait(lock, check_stop):
+                _sweep(self.folder)  # without the lock, another may be writing what looks left over
             yield
 
-    def _wait(self, lock: TextIO, check_stop: Callable[[], None]) -> None:
+    def _wait(self, lock: TextIO, check_stop: Callable[[], None]) -> bool:
+        """Whether the lock is ours."""
         is_told = False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                return True
             except BlockingIOError:
                 if not is_told:
                     self.say("cache: another run decodes these images; waiting for it (--no-cache does not wait).")
@@ -175,7 +176,7 @@ class Shelf:
                 check_stop()
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             except OSError:  # a file system without locks: two runs may decode the same images, and both keep them
-                return
+                return False
 
 
 @dataclass(frozen=True)

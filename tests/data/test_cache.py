@@ -353,6 +353,23 @@ class TestSideBySide:
         assert "60 images as decoded earlier" in kept.said()
         assert_same(found[0], expected)
 
+    def test_without_locks_nothing_that_another_may_be_writing_is_swept(
+        self, photos: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(38, "Function not implemented")
+
+        shelf = kept.cache().shelf(photos, 100_000_000, None)
+        with shelf.lock(lambda: None):
+            unfinished = shelf.folder / ".begun.tmp"
+            unfinished.touch()
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.flock", refuse)
+            with shelf.lock(lambda: None):
+                assert unfinished.exists()
+        with shelf.lock(lambda: None):
+            assert not unfinished.exists(), "with the lock it is what a killed run left"
+
     def test_a_signal_ends_the_waiting(self, photos: Path, kept: Kept) -> None:
         def stop() -> None:
             raise StoppedError(2)

@@ -88,6 +88,9 @@ def test_what_datasets_writes_is_read(tmp_path: Path) -> None:
         assert torch.equal(saved.train.images.take(rows(20)), parquet.train.images.take(rows(20)))
         both = task_of(hub(tmp_path / "two", read=read, **plain))
         assert {part: len(examples) for part, examples in both.parts.items()} == {"train": 20, "test": 20}
+        assert "without" not in both.origin
+    datasets.DatasetDict({"train": table, "test": table, "extra": table}).save_to_disk(str(tmp_path / "three"))
+    assert task_of(hub(tmp_path / "three", **plain)).origin.endswith("(without extra)")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -274,3 +275,40 @@ def test_many_threads_read_many_shards_right_though_few_stay_open(tmp_path: Path
     rows = [row * 37 % 240 for row in range(6000)]
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(read, rows))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "x"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        {"GNU.sparse.map": "x", "GNU.sparse.size": "9"},
+    ],
+)
+def test_headers_at_which_tarfile_stumbles_are_damage(tmp_path: Path, headers: dict[str, str]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("0.png")
+        content = png(0)
+        member.size, member.pax_headers = len(content), headers
+        archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(DataError, match="not a tar file, or damaged"):
+        hub(tmp_path / "x.tar").open()
+
+
+def test_a_number_of_thousands_of_digits_is_no_class(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", [("0.png", png(0)), ("0.cls", b"1" * 5000)])
+    with pytest.raises(DataError, match="is no number below 2"):
+        hub(path, label_names=["cat", "dog"]).open()
+
+
+def test_a_label_damaged_in_the_kept_index_is_found_and_the_shards_are_scanned_again(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = write_tar(tmp_path / "x.tar", samples(6))
+    before = labels(path)
+    (rows,) = cache.glob("shards/*/rows.npy")
+    content = bytearray(rows.read_bytes())
+    content[-56 + 8] ^= 1  # the label of the last image
+    rows.write_bytes(content)
+    assert labels(path) == before
+    assert rows.read_bytes() != content

@@ -23,7 +23,7 @@ from ptft.storage import storage_errors, write_durably, write_text_durably
 if TYPE_CHECKING:
     from ptft.data.shards.store import Format, ShardFile, Stamp
 
-_VERSION = 1
+_VERSION = 2
 _NUM_THREADS = 4
 
 ROW = np.dtype(
@@ -106,18 +106,27 @@ def _load(folder: Path) -> Index | None:
         rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
         names = np.load(folder / "names.npy", mmap_mode="r", allow_pickle=False)
         labels = tuple(map(str, about["labels"]))
-        if rows.dtype != ROW or [len(rows), len(names)] != about["sizes"]:
+        if rows.dtype != ROW or [len(rows), len(names)] != about["sizes"] or _sum_of(rows, names) != about["sum"]:
             return None
         return Index(rows, names, labels)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
+def _sum_of(rows: np.ndarray, names: np.ndarray) -> str:
+    """BLAKE2b over a table: a label or a place that was damaged would go unnoticed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (rows, names):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 def _keep(index: Index, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / "rows.npy", lambda file: np.save(file, index.rows, allow_pickle=False))
     write_durably(folder / "names.npy", lambda file: np.save(file, index.names, allow_pickle=False))
-    about = {"labels": index.labels, "sizes": [len(index.rows), len(index.names)]}
+    sizes = [len(index.rows), len(index.names)]
+    about = {"labels": index.labels, "sizes": sizes, "sum": _sum_of(index.rows, index.names)}
     # Last: without it nothing counts as kept.
     write_text_durably(folder / "index.json", json.dumps(about))
 
@@ -126,10 +135,12 @@ def _build(files: Sequence["ShardFile"], format_: "Format") -> Index:
     """Scans the files in threads; the results are compact, so that what waits is small."""
     all_rows, all_positions, names = [], [], bytearray()
     vocabulary: dict[str, int] = {}
+    known: set[bytes] = set()
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         for number, (rows, positions, own_names, labels) in enumerate(
             threads.map(lambda file: _scan(file, format_), files)
         ):
+            _check_new(rows, own_names, known, files[number])
             numbers = [vocabulary.setdefault(label, len(vocabulary)) for label in labels]
             rows["file"] = number
             rows["name_start"] += len(names)
@@ -142,6 +153,21 @@ def _build(files: Sequence["ShardFile"], format_: "Format") -> Index:
     if len(rows) and positions.min() >= 0:
         rows = rows[np.argsort(positions, kind="stable")]
     return Index(rows, np.frombuffer(bytes(names), np.uint8), tuple(vocabulary))
+
+
+def _check_new(rows: np.ndarray, names: bytes, known: set[bytes], file: "ShardFile") -> None:
+    """Notes the names of a file's images by their digests; a split goes by name, so two of one name would go together.
+
+    Raises:
+        DataError: a file before has one of them.
+    """
+    for start, size in zip(rows["name_start"].tolist(), rows["name_size"].tolist(), strict=True):
+        name = names[start : start + size]
+        digest = hashlib.blake2b(name, digest_size=12).digest()
+        if digest in known:
+            told = name.decode("utf-8", "surrogateescape")
+            raise DataError(f"{file.name}: an image is called {told}, as one in a file before it. Pack them again.")
+        known.add(digest)
 
 
 def _scan(file: "ShardFile", format_: "Format") -> tuple[np.ndarray, np.ndarray, bytes, list[str]]:

@@ -20,6 +20,7 @@ from ptft.data.sources.listing import IMAGE_SUFFIXES, printable
 from ptft.errors import DataError
 
 _MAX_TEXT = 1 << 20
+_MAX_DIGITS = 18
 _CHUNK = 1 << 20
 _NUM_OPEN = 32
 _LABEL_KEYS = ("label", "class")
@@ -67,7 +68,11 @@ class TarFormat:
             with file.path.open("rb", buffering=_CHUNK) as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
                 yield [self._found(sample, file) for sample in _samples(archive, raw, file, self.label)]
                 _check_end(archive, raw, file)
-        except tarfile.TarError as error:
+        except (
+            tarfile.TarError,
+            ValueError,
+            OverflowError,
+        ) as error:  # tarfile lets some of its numbers' errors through
             raise DataError(f"{file.name}: {_reason(file.path, error)}") from error
 
     def read(self, path: Path, stamp: Stamp, group: int, offset: int, size: int) -> bytes:
@@ -86,8 +91,8 @@ class TarFormat:
 
     def _found(self, sample: _Sample, file: ShardFile) -> Found:
         label = self._label(sample, file)
-        if self.digests is not None and sample.facts and sample.key.isdecimal():
-            name = str(sample.facts.get("name"))
+        if self.digests is not None and sample.facts and _is_place(sample.key):
+            name = printable(str(sample.facts.get("name")))
             return Found(name, label, sample.offset, sample.size, sample.digest, int(sample.key))
         name = printable(f"{file.name}/{sample.image}")
         return Found(name, label, sample.offset, sample.size, sample.digest)
@@ -114,9 +119,14 @@ def named(label: str, names: tuple[str, ...] | None, where: str) -> str:
     """
     if names is None:
         return printable(label)
-    if not label.isdecimal() or int(label) >= len(names):
+    if not _is_place(label) or int(label) >= len(names):
         raise DataError(f"{where}: label {printable(label)} is no number below {len(names)}, as data.label_names asks.")
     return names[int(label)]
+
+
+def _is_place(text: str) -> bool:
+    """Whether a stranger's text is a whole number that fits in 8 bytes."""
+    return text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 def _samples(archive: tarfile.TarFile, raw: BinaryIO, file: ShardFile, label: str | None) -> Iterator[_Sample]:
@@ -198,7 +208,7 @@ def _check_end(archive: tarfile.TarFile, raw: BinaryIO, file: ShardFile) -> None
         )
 
 
-def _reason(path: Path, error: tarfile.TarError) -> str:
+def _reason(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] == b"\x1f\x8b" or start[:3] == b"BZh" or start == b"\xfd7zX" or start == b"\x28\xb5\x2f\xfd":

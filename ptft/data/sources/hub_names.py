@@ -120,6 +120,7 @@ def open_parquet(files: Sequence[ShardFile], origin: str, config: "Hub") -> HubF
 def _files(paths: Mapping[str, Sequence[str]], ending: str, origin: str, config: "Hub") -> HubFiles:
     """The files of each split, for our own readers."""
     parts = _parts(list(paths), origin)
+    origin = _without(origin, list(paths), parts)
     files = {
         ShardFile(Path(path), f"{split}[{number}]", parts[split]): ending
         for split, own in paths.items()
@@ -133,6 +134,7 @@ def _tables(found: Any, origin: str, config: "Hub", parts: Mapping[str, Part | N
     """The splits of a data set as memory-mapped tables."""
     splits = dict(found) if isinstance(found, dict) else {str(found.split or "images"): found}
     parts = _parts(list(splits), origin) if parts is None else parts
+    origin = _without(origin, list(splits), parts)
     tables, files = {}, []
     for split, part in parts.items():
         path = _path_of(splits[split])
@@ -156,6 +158,12 @@ def _parts(splits: Sequence[str], origin: str) -> dict[str, Part | None]:
     if "train" not in known.values():
         raise DataError(f"{origin}: its splits are {some(splits)}; none is called train.")
     return known
+
+
+def _without(origin: str, splits: Sequence[str], parts: Mapping[str, Part | None]) -> str:
+    """The phrase for messages, with the splits that are no part of ptft's."""
+    left_out = [split for split in splits if split not in parts]
+    return f"{origin} (without {some(left_out)})" if left_out else origin
 
 
 @contextlib.contextmanager
