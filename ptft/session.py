@@ -117,8 +117,11 @@ def _held(folder: RunFolder, source: Origin | None, resume: bool, ranks: Ranks) 
 
 
 def _goes_on(folder: RunFolder, place: Place) -> bool:
-    """Whether torchrun has started this job anew, after a failure or with other hosts: it need not be told --resume."""
-    return place.num_restarts > 0 or (place.job is not None and folder.read_status().get("job") == place.job)
+    """Whether torchrun has started this job anew, after a failure or with other hosts: it need not be told --resume.
+
+    A restart alone says nothing: a job that was refused another run's folder is started again, too.
+    """
+    return place.job is not None and folder.read_status().get("job") == place.job
 
 
 def _open_log(folder: RunFolder, console: Console, changes: Sequence[str], ranks: Ranks) -> None:

@@ -30,14 +30,17 @@ class Agreement:
     def __init__(self, ranks: Ranks, stop: Stop) -> None:
         self.ranks = ranks
         self._stop = stop
-        self._begun = time.monotonic()
+        self._begun: float | None = None
         self._newest: Tensor | None = None
         self._heard: Sequence[float] = [0.0] * self.num_words
 
     def words(self) -> list[float]:
         """What this rank has to say; the sums over all ranks go to `hear`."""
         flags = [float(number == self._stop.signum) for number in SIGNALS]
-        return [*flags, time.monotonic() - self._begun if self.ranks.is_first else 0.0]
+        now = time.monotonic()
+        # From the first step on: reading the data and measuring are no training.
+        self._begun = now if self._begun is None else self._begun
+        return [*flags, now - self._begun if self.ranks.is_first else 0.0]
 
     def hear(self, words: "Tensor") -> None:
         """Takes in the sums of a step, float (num_words,), of which those of the step before are now looked at."""
@@ -55,5 +58,5 @@ class Agreement:
                 raise StoppedError(number, self._stop.folder)
 
     def clock(self) -> float:
-        """Seconds from an arbitrary beginning, the same on all ranks: rank 0's of a recent step."""
+        """Seconds from an arbitrary beginning, the same on all ranks; of many, since rank 0's first step."""
         return time.monotonic() if self.ranks.is_alone else self._heard[-1]

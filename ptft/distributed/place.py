@@ -2,8 +2,11 @@
 
 import os
 import signal
+import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ptft.errors import UsageError
 
@@ -18,15 +21,14 @@ class Place:
         rank: in [0, world_size).
         local_rank: among the ranks of this host; the GPU it takes.
         world_size: ranks of the whole job.
-        num_restarts: how often torchrun has started this job's ranks anew after a failure.
-        job: torchrun's `--rdzv-id`, the same after every restart; None where it was not given.
+        job: the same after every restart, and for no other job: torchrun's `--rdzv-id`, or which process torchrun is
+            where that was not given; None without torchrun.
         keeps_store: whether what the ranks tell each other is kept by rank 0, for want of torchrun.
     """
 
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
-    num_restarts: int = 0
     job: str | None = None
     keeps_store: bool = False
 
@@ -42,11 +44,11 @@ def place() -> Place:
     Raises:
         UsageError: it says only part of it.
     """
-    restarts, job = _number("TORCHELASTIC_RESTART_COUNT", 0), os.environ.get("TORCHELASTIC_RUN_ID")
-    job = None if job == "none" else job  # torchrun's word for a job without a name
+    job = os.environ.get("TORCHELASTIC_RUN_ID")
+    job = _launcher() if job == "none" else job  # torchrun's word for a job without a name
     world_size = _number("WORLD_SIZE", 1)
     if world_size == 1 or "RANK" not in os.environ:
-        return Place(num_restarts=restarts, job=job)
+        return Place(job=job)
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise UsageError(
@@ -55,7 +57,15 @@ def place() -> Place:
         )
     rank = _number("RANK", 0)
     keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    return Place(rank, _number("LOCAL_RANK", rank), world_size, restarts, job, keeps_store)
+    return Place(rank, _number("LOCAL_RANK", rank), world_size, job, keeps_store)
+
+
+def _launcher() -> str:
+    """This process's parent, told from one that had the same number before."""
+    parent, begun = os.getppid(), ""
+    with suppress(OSError, IndexError):
+        begun = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"launcher {parent} {begun} on {socket.gethostname()}"
 
 
 def _number(name: str, otherwise: int) -> int:

@@ -37,7 +37,7 @@ def logits_of(
         format_: how images are given to the model.
         device: to compute on.
         precision: of the forward pass.
-        check_stop: called before each batch; raises when a signal asked to stop.
+        check_stop: called before each batch of a rank alone; raises when a signal asked to stop.
         ranks: that share the work.
 
     Yields:
@@ -56,7 +56,7 @@ def logits_of(
         if ranks.is_alone:
             yield from _in_batches(torch.arange(len(examples)), compute, check_stop)
         else:
-            yield from _in_turn(len(examples), compute, check_stop, ranks)
+            yield from _in_turn(len(examples), compute, ranks)
     finally:
         classifier.train(was_training)
 
@@ -80,16 +80,17 @@ def _in_batches(
         start += len(batch)
 
 
-def _in_turn(
-    count: int, compute: Callable[[Tensor], Tensor], check_stop: Callable[[], None], ranks: Ranks
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same batches, of which in every round each rank computes one and is told the others."""
+def _in_turn(count: int, compute: Callable[[Tensor], Tensor], ranks: Ranks) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same batches, of which in every round each rank computes one and is told the others.
+
+    Nobody stops in the middle: a rank that left a round alone would leave the others, or its own GPU, waiting in it.
+    """
     batches = torch.arange(count).split(_BATCH_SIZE)
     for first in range(0, len(batches), ranks.world_size):
         turn = batches[first : first + ranks.world_size]
         # One without a batch computes an image for nothing, to know the shape.
         own = turn[ranks.rank] if ranks.rank < len(turn) else turn[0][:1]
-        found = torch.cat([logits for _, logits in _in_batches(own, compute, check_stop)])
+        found = torch.cat([logits for _, logits in _in_batches(own, compute, lambda: None)])
         padded = torch.nn.functional.pad(found, (0, 0, 0, len(turn[0]) - len(found)))
         for rows, logits in zip(turn, ranks.gather(padded), strict=False):
             yield rows, logits[: len(rows)]

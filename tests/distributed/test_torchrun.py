@@ -49,3 +49,20 @@ def test_a_job_restarts_by_itself_and_dies_with_its_launcher(tmp_path: Path) -> 
     for out in ("run", "whole"):
         assert run_job(2, "pretrain", "run.yaml", "--resume", "--out", out, cwd=tmp_path).code == 0
     assert differing(weights(tmp_path / "run"), weights(tmp_path / "whole")) == []
+
+
+def test_a_restart_is_no_leave_to_go_on_with_the_run_of_another_job(tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", COLOURS, 12)
+    config = write_config(tmp_path / "run.yaml", train={"steps": 4})
+    assert run_job(1, "pretrain", config, "--out", "run", cwd=tmp_path).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for more in ([], ["--rdzv-id=other"]):
+        options = [*more, "--standalone"] if not more else [*more, "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+        options += ["--nproc-per-node=1", "--max-restarts=1", "--monitor-interval=0.1"]
+        job = torchrun("pretrain", config, "--out", "run", "--set", "train.steps=9", cwd=tmp_path, options=options)
+        said = job.communicate(timeout=120)[1]
+        assert job.returncode == 1
+        assert said.count("already holds a run. Go on with it by --resume") == 2, said
+    assert {path: path.read_bytes() for path in before if path.name != ".lock"} == {
+        path: content for path, content in before.items() if path.name != ".lock"
+    }
