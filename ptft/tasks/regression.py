@@ -61,6 +61,12 @@ class Regression(TaskConfig):
     @field_validator("targets")
     @classmethod
     def _different(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for target in targets:
+            for end in ("_low", "_high"):
+                if target + end in targets:
+                    raise ValueError(
+                        f"{target + end!r} is what an end of the interval of {target!r} is called. Rename it."
+                    )
         return different(targets)
 
     def open(self, data: DataConfig) -> Source:

@@ -62,6 +62,8 @@ pass_on() {
   interrupted=1
   [ -z "$child" ] || kill -s "$1" "$child" 2> /dev/null || true
 }
+started="$(mktemp)"
+trap 'rm -f "$started"' EXIT
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 "${command[@]}" &
@@ -74,10 +76,10 @@ while :; do
   [ "$interrupted" -eq 1 ] || break
 done
 
-# srun and torchrun hide the exit codes of their processes; status.json has the one of the run.
-if [ "$code" -ne 0 ] && [ "${command[0]}" = srun ] && [ -e "$folder/status.json" ]; then
+# srun and torchrun hide the exit codes of their processes; status.json has the one of the run, if this start wrote it.
+if [ "$code" -ne 0 ] && [ "${command[0]}" = srun ] && [ "$folder/status.json" -nt "$started" ]; then
   told="$(sed -n 's/.*"exit_code": \([0-9]*\).*/\1/p' "$folder/status.json")"
-  code="${told:-$code}"
+  [ "${told:-0}" -eq 0 ] || code="$told"
 fi
 if [ "$warned" -eq 1 ] && [ "$code" -gt 128 ]; then
   if [ "${SLURM_RESTART_COUNT:-0}" -ge "$most_requeues" ]; then

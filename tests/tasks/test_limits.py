@@ -26,6 +26,7 @@ REGRESSION = [
     ("objective.mixup=0.2", "blends the labels of classes"),
     ("objective.cutmix=0.2", "blends the labels of classes"),
     ("task.targets=[light, light]", "named more than once: light"),
+    ("task.targets=[light, light_low]", "'light_low' is what an end of the interval of 'light' is called"),
 ]
 
 
