@@ -1,6 +1,6 @@
 """What many ranks cost on one machine: two ranks of one thread against one process of two; bytes; DDP's options.
 
-    python scripts/bench/ddp.py pairs [--pairs 5] [--width 16] [--steps 60]   ptft itself, by turns; images/s and bytes
+    python scripts/bench/ddp.py pairs [--pairs 5] [--width 32] [--steps 60]   ptft itself, by turns; images/s and bytes
     python scripts/bench/ddp.py elastic              the same for train.deterministic: elastic against fixed, two ranks
     torchrun --nproc-per-node 2 scripts/bench/ddp.py options   a step with each option changed
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["pairs", "elastic", "options"])
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--width", type=int, default=16, help="of small-resnet")
+    parser.add_argument("--width", type=int, default=32, help="of small-resnet")
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.what == "options":
