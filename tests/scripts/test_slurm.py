@@ -63,6 +63,17 @@ def test_an_array_that_does_not_count_the_tasks_is_told_how(scene: Scene, array:
     assert "--array=0-1" in done.stderr + log(scene)
 
 
+@pytest.mark.parametrize(("writes", "code"), [(False, 1), (True, 130)])
+def test_only_a_status_that_this_start_wrote_tells_the_exit_code(scene: Scene, writes: bool, code: int) -> None:
+    status = scene.path / "runs" / "source" / "status.json"
+    status.parent.mkdir(parents=True)
+    status.write_text('{"exit_code": 143}')
+    srun = scene.path / "bin" / "srun"
+    srun.write_text("#!/bin/sh\n" + (f"echo '{{\"exit_code\": 130}}' > {status}\n" if writes else "") + "exit 1\n")
+    job = ("sbatch", "--nodes=2", SLURM / "train.sh", "runs/source", "pretrain", "run.yaml")
+    assert scene.run(*job).returncode == code
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("ptft.distributed") is None, reason="needs ptft under torchrun (ptft.distributed)"
 )
