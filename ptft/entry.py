@@ -2,6 +2,7 @@
 
 from typing import NoReturn
 
+from ptft.allocator import keep_freed_memory
 from ptft.distributed.place import prepare
 from ptft.stop import end_on_signals
 
@@ -10,6 +11,7 @@ def main() -> NoReturn:
     """Entry point of the `ptft` command."""
     end_on_signals()
     prepare()
+    keep_freed_memory()
     from ptft.cli import main
 
     main()

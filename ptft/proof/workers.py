@@ -13,6 +13,7 @@ from typing import Self
 
 import torch
 
+from ptft.allocator import keep_freed_memory
 from ptft.errors import OutOfMemoryError, PtftError
 from ptft.runtime import available_memory_bytes, peak_memory_bytes
 from ptft.stop import ignore_signals
@@ -143,6 +144,7 @@ def _serve(connection: Connection, num_threads: int) -> None:
     # Ctrl-C, and what a batch system sends, reach the whole group of processes; the parent decides and sends SIGTERM.
     ignore_signals()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    keep_freed_memory()
     torch.set_num_threads(num_threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
