@@ -28,9 +28,10 @@ from ptft.models import Model
 from ptft.models.classifier import Classifier
 from ptft.models.stochastic import set_drop_path, set_dropout
 from ptft.race.decide import Course, Train, decide, told_without_racing
+from ptft.random_weights import random_classifier, whiten
 from ptft.report.console import Console
 from ptft.report.summary import describe_task
-from ptft.runtime import derive_seed, pick_device
+from ptft.runtime import pick_device
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, resolve
 from ptft.stop import Stop
 from ptft.tracking import check_installed
@@ -123,7 +124,11 @@ def prepare_pretrain(
     check_installed(config.tracking)
     kept = cache.open(console.say)
     task = _read_task(config, console, saved, None, config.model.in_channels, check_stop, read, kept)
-    classifier = _random_classifier(config.model, task, config.seed)
+    classifier = random_classifier(config.model, task, config.seed)
+    if not saved and (count := whiten(classifier, task.train, task.format, check_stop)):
+        console.say(
+            f"whitening: the first layer's filters follow from {count:,} training images; they are not trained."
+        )
     return _assemble("pretrain", config, config.model, task, classifier, console, check_stop, saved, agreement, kept)
 
 
@@ -156,13 +161,15 @@ def prepare_finetune(
     """
     check_installed(config.tracking)
     weights = SourceWeights.of(saved) if saved else read_source(source, config.model)
-    model = config.model or weights.model
+    model = weights.model_for(config.model)
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
     known = _known_format(model, weights)
     kept = cache.open(console.say)
     task = _read_task(config, console, saved, known, model.in_channels or weights.in_channels, check_stop, read, kept)
-    classifier = _random_classifier(model, task, config.seed)
+    classifier = random_classifier(model, task, config.seed)
+    if not saved:
+        whiten(classifier, task.train, task.format, check_stop)
     _set_randomness(classifier, model, config.transfer)
     untrained, lineage, seen, race_steps = copy.deepcopy(classifier), weights.lineage, weights.seen, 0
     tensors, start = (saved.metadata.transfer, saved.metadata.start) if saved else ((), ())
@@ -358,17 +365,6 @@ def _read_task(
         )
     console.say("\n".join(describe_task(task)))
     return task
-
-
-def _random_classifier(model: Model, task: Task, seed: int) -> Classifier:
-    smallest, size = model.min_image_size(), task.format.image_size
-    if size < smallest:
-        raise UsageError(
-            f"model.name: {model.name} needs images of at least {smallest} pixels, these have {size}. "
-            "Set data.image_size, or model.small_stem: true where the model has it."
-        )
-    torch.manual_seed(derive_seed("init", seed))
-    return model.build(len(task.classes), task.format.in_channels)
 
 
 def _set_randomness(classifier: Classifier, model: Model, transfer: TransferConfig) -> None:

@@ -18,10 +18,10 @@ from typing import Annotated
 from pydantic import Field
 
 from ptft.models.base import ModelConfig
-from ptft.models.small import SmallCnn, SmallResnet
+from ptft.models.small import SmallCnn, SmallResnet, SmallVgg
 from ptft.models.zoo import TorchvisionCnn
 
-Model = Annotated[SmallCnn | SmallResnet | TorchvisionCnn, Field(discriminator="name")]
+Model = Annotated[SmallCnn | SmallResnet | SmallVgg | TorchvisionCnn, Field(discriminator="name")]
 """Any model of a config, chosen by its `name`."""
 
-__all__ = ["Model", "ModelConfig", "SmallCnn", "SmallResnet", "TorchvisionCnn"]
+__all__ = ["Model", "ModelConfig", "SmallCnn", "SmallResnet", "SmallVgg", "TorchvisionCnn"]

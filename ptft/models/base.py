@@ -1,7 +1,7 @@
 """What the config of every model has in common. Imports no torch."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field
 
@@ -33,3 +33,12 @@ class ModelConfig(Config):
     def min_image_size(self) -> int:
         """Smallest height and width in pixels that the network can process; the caller checks."""
         return SMALLEST_IMAGE
+
+    def following(self, source: "ModelConfig", in_channels: int | None) -> Self:
+        """This config for weights of a source: what it leaves open and those fix is filled in.
+
+        Args:
+            source: the model that the weights are of.
+            in_channels: that it takes; None when not known.
+        """
+        return self

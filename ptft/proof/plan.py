@@ -153,7 +153,7 @@ def _seen_of_all(weights: Sequence[SourceWeights]) -> list[SeenSet]:
 
 def _model_and_size(config: CompareConfig, weights: SourceWeights, source: Origin) -> tuple[Model, int]:
     """The architecture, with its channels, and the image side, of every arm."""
-    model, known = config.model or weights.model, weights.format
+    model, known = weights.model_for(config.model), weights.format
     if model is None:
         raise UsageError(f"{source} does not say which model it is of. Write a config with `model:`.")
     channels = model.in_channels or (known.in_channels if known else weights.in_channels)

@@ -19,6 +19,7 @@ from ptft.proof.ranking import Measured, Ranking, rank
 from ptft.proof.scores.worth import Worth, measure
 from ptft.proof.stage_features import StageFeatures
 from ptft.proof.start import Start
+from ptft.random_weights import whiten
 from ptft.report.console import Console
 from ptft.runtime import derive_seed, pick_device
 from ptft.train.evaluate import logits_of
@@ -170,7 +171,8 @@ def _measure(
 ) -> Measured:
     """Scores of a checkpoint; those of random weights are kept in `random`, as one model may be there often."""
     if start.architecture not in random:
-        draws = [_worth(start, start.random(classes, seed, draw), examples, seed) for draw in range(NUM_DRAWS)]
+        networks = (_random(start, examples, classes, seed, draw) for draw in range(NUM_DRAWS))
+        draws = [_worth(start, network, examples, seed) for network in networks]
         random[start.architecture] = min(draws, key=lambda draw: draw.probe.error)
     worth = _worth(start, start.loaded(classes), examples, seed)
     return Measured(
@@ -181,6 +183,13 @@ def _measure(
         worth=worth,
         random=random[start.architecture],
     )
+
+
+def _random(start: Start, examples: Examples, classes: tuple[str, ...], seed: int, draw: int) -> Classifier:
+    """The start's model with random weights, as a pretraining on these images would begin."""
+    classifier = start.random(classes, seed, draw)
+    whiten(classifier, examples, start.format)
+    return classifier
 
 
 def _worth(start: Start, classifier: Classifier, examples: Examples, seed: int) -> Worth:

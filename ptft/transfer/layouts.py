@@ -115,7 +115,7 @@ _HF_CONVNEXT = _PLAIN_CONVNEXT | {"layernorm": "block.2", "layer_scale_parameter
 
 LAYOUTS: tuple[Layout, ...] = (
     Layout("torchvision", tuple(dict.fromkeys(f"{family.first_conv}.weight" for family in FAMILIES))),
-    Layout("ptft", ("stage1.conv.weight", "stem.conv.weight")),
+    Layout("ptft", ("stage1.conv.weight", "stem.conv.weight", "stem.weight")),
     Layout(
         "torchvision before 0.4 (DenseNet)",
         ("features.conv0.weight",),

@@ -87,7 +87,8 @@ def _is_fresh(name: str, outcome: str) -> bool:
 
 
 def _structure(model: Model) -> dict[str, object]:
-    return model.model_dump(exclude={"in_channels", "dropout"})
+    """What decides what the network computes from its weights, apart from their shapes."""
+    return model.model_dump(exclude={"in_channels", "dropout", "whiten", "init", "filters"})
 
 
 def _words(model: Model) -> str:

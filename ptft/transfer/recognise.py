@@ -8,8 +8,9 @@ from typing import Any, get_args
 from torch import Tensor
 
 from ptft.errors import TransferError
-from ptft.models import Model, SmallCnn, SmallResnet, TorchvisionCnn
+from ptft.models import Model, SmallCnn, SmallResnet, SmallVgg, TorchvisionCnn
 from ptft.models.outline import outline
+from ptft.models.small import usual_filters
 from ptft.models.zoo import TorchvisionName
 from ptft.models.zoo_families import family_of
 from ptft.transfer.adapt import is_same_numbers, stem_of
@@ -154,6 +155,11 @@ def _candidates(view: _View) -> Iterator[Model]:
         yield SmallCnn(name="small-cnn", width=conv.shape[0])
     if (conv := view.tensors.get("stem.conv.weight")) is not None and 4 <= conv.shape[0] <= 512:
         yield SmallResnet(name="small-resnet", width=conv.shape[0])
+    stem, conv = view.tensors.get("stem.weight"), view.tensors.get("stage1.0.conv.weight")
+    if stem is not None and conv is not None and stem.ndim == conv.ndim == 4 and 4 <= conv.shape[0] <= 512:
+        usual = SmallVgg(name="small-vgg", width=conv.shape[0])
+        is_usual = conv.shape[1] == usual_filters(stem.shape[1]) or conv.shape[1] > 4096
+        yield usual if is_usual else SmallVgg(name="small-vgg", width=conv.shape[0], filters=conv.shape[1])
     size = sum(tensor.numel() for tensor in view.tensors.values()) / 1e6
     near: list[tuple[float, str]] = []
     for name in get_args(TorchvisionName):

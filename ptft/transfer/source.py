@@ -44,6 +44,12 @@ class SourceWeights:
     task: str = "single-label"
     scale: Scale | None = None
 
+    def model_for(self, given: Model | None) -> Model | None:
+        """The target's architecture: as the config gives it, what it leaves open filled in; else the source's."""
+        if given is None or self.model is None:
+            return given or self.model
+        return given.following(self.model, self.in_channels)
+
     @classmethod
     def of(cls, saved: Checkpoint) -> "SourceWeights":
         """What a run that goes on knew of its source, from the run's own checkpoint."""

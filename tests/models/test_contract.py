@@ -20,7 +20,7 @@ def config_of(name: str, **fields: Any) -> ModelConfig:
 
 
 def test_names_are_unique() -> None:
-    assert len(NAMES) == len(set(NAMES)) == 70
+    assert len(NAMES) == len(set(NAMES)) == 71
 
 
 def test_every_component_has_a_summary_for_each_of_its_names() -> None:
@@ -57,7 +57,7 @@ def test_channels_and_dropout_are_those_of_the_config(name: str, on_meta: Any) -
     assert classifier.dropout.p == 0.25
 
 
-@pytest.mark.parametrize("name", ["small-cnn", "small-resnet", "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["small-cnn", "small-resnet", "small-vgg", "resnet18", "mobilenet_v2"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_first_convolution_takes_any_number_of_channels(name: str, channels: int, on_meta: Any) -> None:
     with on_meta:
@@ -66,7 +66,7 @@ def test_first_convolution_takes_any_number_of_channels(name: str, channels: int
     assert isinstance(classifier.dropout, nn.Identity)
 
 
-@pytest.mark.parametrize("name", ["small-cnn", "small-resnet", "resnet18"])
+@pytest.mark.parametrize("name", ["small-cnn", "small-resnet", "small-vgg", "resnet18"])
 @pytest.mark.parametrize(
     "fields",
     [{"widht": 8}, {"dropout": 1.0}, {"dropout": -0.1}, {"in_channels": 0}, {"in_channels": "3"}],

@@ -5,12 +5,13 @@ from collections import Counter
 import pytest
 from torch import nn
 
-from ptft.models import Model, SmallCnn, SmallResnet, TorchvisionCnn
+from ptft.models import Model, SmallCnn, SmallResnet, SmallVgg, TorchvisionCnn
 from ptft.transfer.stages import stages_of
 
 MODELS: list[tuple[Model, list[str]]] = [
     (SmallCnn(name="small-cnn"), ["stage1", "stage2", "stage3"]),
     (SmallResnet(name="small-resnet"), ["stem", "stage1", "stage2", "stage3"]),
+    (SmallVgg(name="small-vgg"), ["stem", "stage1", "stage2", "stage3"]),
     (TorchvisionCnn(name="resnet18"), ["conv1", "layer1", "layer2", "layer3", "layer4"]),
     (
         TorchvisionCnn(name="mobilenet_v3_small"),
