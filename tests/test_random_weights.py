@@ -1,6 +1,5 @@
 """Random weights that follow from the images: a whitened first layer, through every command that begins with one."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +79,21 @@ def test_filters_depend_on_the_images_and_not_on_the_seed(ptft: Ptft, tmp_path: 
     assert stem_of(plain.path).abs().max() < 1
 
 
-@pytest.mark.parametrize("optim", ["{name: sgd}", "{name: adamw}"])
-def test_a_resumed_run_ends_as_one_that_was_never_stopped(ptft: Ptft, vgg: Path, optim: str) -> None:
-    settings = ["--set", "train.ema=0.9", "--set", f"optim={optim}", "--set", "checkpoint={every: {steps: 3}, keep: 9}"]
-    whole = ptft("pretrain", vgg, *settings, "--out", "runs/a").path
-    checkpoints = ptft("pretrain", vgg, *settings, "--out", "runs/b").path.parent
-    for path in checkpoints.parent.iterdir():
-        if path.name in ("summary.json", "status.json"):
-            path.unlink()
-    for name in ("last.pt", "best.pt", "step-00000009.pt", "step-00000012.pt"):
-        (checkpoints / name).unlink(missing_ok=True)
-    kept = {path.name for path in checkpoints.iterdir()}
-    assert kept, "a checkpoint of the middle is left"
-    resumed = ptft("pretrain", vgg, *settings, "--out", "runs/b", "--resume")
-    assert "resumed at step" in resumed.err
-    one, other = checkpoint.read(whole), checkpoint.read(resumed.path)
-    assert one.tensors.keys() == other.tensors.keys()
-    assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(ptft: Ptft, vgg: Path) -> None:
+    settings = ["--set", "train.ema=0.9", "--set", "checkpoint={every: {steps: 4}, keep: 9}"]
+    whole = ptft("pretrain", vgg, *settings).path.with_name("last.pt")
+    expected = checkpoint.read(whole).tensors
+    for name in ("summary.json", "status.json", "checkpoints/last.pt", "checkpoints/best.pt"):
+        (whole.parents[1] / name).unlink()
+    for path in sorted(whole.parent.iterdir())[1:]:
+        path.unlink()
+    resumed = ptft("pretrain", vgg, *settings, "--resume")
+    assert "resumed at step 4 of 12" in resumed.err
+    assert "whitening" not in resumed.err
+    found = checkpoint.read(whole).tensors
+    assert found.keys() == expected.keys()
+    assert [name for name, tensor in found.items() if not torch.equal(tensor, expected[name])] == []
+    assert torch.equal(found["ema.backbone.stem.weight"], found["backbone.stem.weight"])
 
 
 def test_finetuning_takes_the_filters_and_trains_them(ptft: Ptft, source: Path) -> None:
@@ -111,7 +108,7 @@ def test_finetuning_takes_the_filters_and_trains_them(ptft: Ptft, source: Path) 
     assert torch.equal(stem_of(held.path), before)
 
 
-@pytest.mark.parametrize("recipe", ["gradual", "probe", "auto"])
+@pytest.mark.parametrize("recipe", ["gradual", "auto"])
 def test_every_recipe_finetunes_from_it(ptft: Ptft, source: Path, recipe: str) -> None:
     result = ptft("finetune", "--from", source, "--data", "photos", *QUICKLY, "--set", f"transfer.recipe={recipe}")
     assert result.code == 0, result.err
@@ -126,10 +123,9 @@ def test_recipe_random_whitens_by_the_images_of_the_target(ptft: Ptft, tmp_path:
     assert not torch.allclose(stem, stem_of(source), atol=0.1)
 
 
-@pytest.mark.parametrize("whiten", [True, False])
-def test_grey_images_get_the_filters_of_a_coloured_source(ptft: Ptft, source: Path, whiten: bool) -> None:
+def test_grey_images_get_the_filters_of_a_coloured_source(ptft: Ptft, source: Path) -> None:
     """Their number stays, so that every later layer fits, and grey images give the features that they gave before."""
-    model = f"model={{name: small-vgg, width: 4, in_channels: 1, whiten: {str(whiten).lower()}}}"
+    model = "model={name: small-vgg, width: 4, in_channels: 1}"
     result = ptft("finetune", "--from", source, "--data", "photos", *QUICKLY, "--set", model)
     assert result.code == 0, result.err
     assert "input channels 3 to 1, filters summed" in result.err
@@ -173,7 +169,7 @@ def test_images_below_the_smallest_size_are_refused(ptft: Ptft, vgg: Path) -> No
 def test_other_commands_know_it(ptft: Ptft, tmp_path: Path, source: Path) -> None:
     assert "small-vgg" in ptft("list", "models").out
     assert "stem, stage1, stage2, stage3" in ptft("inspect", source).out
-    assert ptft("evaluate", source, "--json").code == 0
+    assert ptft("evaluate", source).code == 0
     scored = ptft("score", source, "--data", "photos", "--json")
     assert scored.code == 0, scored.err
-    assert json.loads(scored.out)["checkpoints"][0]["model"] == "small-vgg"
+    assert "small-vgg" in scored.out
