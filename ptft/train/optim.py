@@ -95,18 +95,18 @@ class AdamW(Config):
 class Muon(Config):
     """Muon (Jordan 2024) for convolution kernels and hidden matrices: momentum made orthogonal. SGD for all else."""
 
-    usual_lr: ClassVar[float] = 0.02
-    finetune_lr: ClassVar[float] = 0.002
+    usual_lr: ClassVar[float] = 0.05
+    finetune_lr: ClassVar[float] = 0.005
 
     name: Literal["muon"]
-    lr: Annotated[float, Field(gt=0, examples=[0.02])] | None = None
+    lr: Annotated[float, Field(gt=0, examples=[0.05])] | None = None
     """Peak learning rate of kernels and hidden matrices, reached after the warmup: the size of an update beside weights
-    of row norm 1. Default: 0.02; for finetune 0.002, or what recipe auto chooses."""
+    of row norm 1. Default: 0.05; for finetune 0.005, or what recipe auto chooses."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Of kernels and hidden matrices, with Nesterov's look-ahead; short runs of large batches like 0.6."""
     other_lr: Annotated[float, Field(gt=0, examples=[0.1])] | None = None
-    """Peak learning rate of all else (the head, biases, norms), which SGD trains on the same schedule. Default: 5 times
-    lr."""
+    """Peak learning rate of all else (the head, biases, norms), which SGD trains on the same schedule. Default:
+    twice lr."""
     other_momentum: float = Field(0.9, ge=0, lt=1)
     """Of all else, with Nesterov's look-ahead."""
     weight_decay: float = Field(0.05, ge=0)
@@ -125,7 +125,7 @@ class Muon(Config):
         lr, hidden = self.lr or self.usual_lr, muon.hidden_parameters(model)
         kinds = {
             True: {"lr": lr, "lr_factor": 1.0, "momentum": self.momentum},
-            False: {"lr": lr, "lr_factor": (self.other_lr or 5 * lr) / lr, "momentum": self.other_momentum},
+            False: {"lr": lr, "lr_factor": (self.other_lr or 2 * lr) / lr, "momentum": self.other_momentum},
         }
         parts = [
             group

@@ -110,7 +110,7 @@ def test_three_steps_are_those_of_a_naive_loop(config: Muon, memory_format: torc
     """At half the peak learning rate, which halves that of all else too."""
     model = make_model().to(memory_format=memory_format)
     naive, optimizer = Naive(model, config), config.build(model)
-    lr, other_lr = config.lr or 0, config.other_lr or 5 * (config.lr or 0)
+    lr, other_lr = config.lr or 0, config.other_lr or 2 * (config.lr or 0)
     for step in range(3):
         give_gradients(model, step)
         for group in optimizer.param_groups:
