@@ -125,12 +125,17 @@ def _tell_counts(task: Task, console: Console) -> None:
 
 
 def time_steps(prepared: Prepared) -> float:
-    """Seconds of one step, the shortest of a few after the first; of the first where there is only one."""
-    shortest, count = float("inf"), min(_TIMED_STEPS, prepared.num_steps)
-    for step in range(count):
+    """Seconds of one step; the mean over the run where the images grow."""
+    return sum(len(steps) * _shortest(prepared, steps) for steps in prepared.phases if steps) / prepared.num_steps
+
+
+def _shortest(prepared: Prepared, steps: range) -> float:
+    """Seconds of the shortest of a few steps after the first; of the first where there is only one."""
+    shortest, count = float("inf"), min(_TIMED_STEPS, len(steps))
+    for place, step in enumerate(steps[:count]):
         start = time.perf_counter()
         loss, _ = prepared.stepper.step(prepared.state, prepared.batches.at(step), lr=1e-6)
         loss.item()
-        if step or count == 1:
+        if place or count == 1:
             shortest = min(shortest, time.perf_counter() - start)
     return shortest

@@ -17,6 +17,7 @@ from ptft.data.ahead import Ahead
 from ptft.data.batches import Batches, Order
 from ptft.data.cache import USUAL_CACHE, Cache, CacheOptions
 from ptft.data.records import PARTS, Part
+from ptft.data.resize import Sizes
 from ptft.data.stream import StreamOrder
 from ptft.data.task import Examples, Format, Task, prepare
 from ptft.decisions import decide_steps, known, synced
@@ -65,6 +66,7 @@ class Prepared:
         stepper: computes a step.
         state: optimizer and averages at step 0.
         batches: of every step.
+        sizes: of its images.
         ancestors: the runs behind the weights, oldest first.
         transfer: what became of each tensor; empty for pretraining.
         start: what the source was recognised as, and the proof of its features; empty for pretraining.
@@ -81,6 +83,7 @@ class Prepared:
     stepper: Stepper | HeadSolver
     state: State
     batches: Batches | Ahead
+    sizes: Sizes
     ancestors: tuple[Ancestor, ...] = ()
     transfer: tuple[dict[str, str], ...] = ()
     start: tuple[str, ...] = ()
@@ -91,6 +94,11 @@ class Prepared:
     def num_steps(self) -> int:
         """Of the whole run; a probe is solved in one."""
         return 1 if isinstance(self.stepper, HeadSolver) else self.config.train.num_steps(len(self.task.train))
+
+    @property
+    def phases(self) -> tuple[range, ...]:
+        """The steps of the run, apart where their images are of another size."""
+        return (range(1),) if isinstance(self.stepper, HeadSolver) else self.sizes.phases
 
     @property
     def batch_size(self) -> int:
@@ -405,6 +413,8 @@ def _assemble(
     if config.train.sync_bn and not ranks.is_alone:
         timed, classifier = copy.deepcopy(classifier), synced(classifier, device)
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
+    num_steps = config.train.num_steps(len(task.train))
+    sizes = config.train.resize.build(task.format.image_size, num_steps, model.min_image_size())
     regime = regime_of(config, task, classifier, tensors)
     config = without_choices(config, console)
     config, stepper = decide_steps(config, task, timed, device, regime, console, check_stop, agreement, cache)
@@ -421,7 +431,10 @@ def _assemble(
         start=start_of(config, classifier, co_tuning or {}),
     )
     steps = solver if is_solved_alone else stepper
-    batches = _batches(config, task, device, stepper)
+    if len(sizes.sides) > 1 and not is_solved_alone:
+        small = ", ".join(map(str, sizes.sides[:-1]))
+        console.say(f"train.resize: images of {small} pixels up to step {sizes.starts[-1]:,}, then {sizes.sides[-1]}.")
+    batches = _batches(config, task, device, stepper, sizes)
     return Prepared(
         command,
         config,
@@ -432,6 +445,7 @@ def _assemble(
         steps,
         state,
         batches,
+        sizes,
         ancestors,
         tensors,
         start,
@@ -439,7 +453,7 @@ def _assemble(
     )
 
 
-def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepper) -> Batches | Ahead:
+def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepper, sizes: Sizes) -> Batches | Ahead:
     order = _order(config, task.train)
     batches = Batches(
         task.train,
@@ -449,6 +463,7 @@ def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepp
         device,
         own=stepper.exchange.places(order.batch_size),
         mixes=stepper.objective.mixes,
+        sizes=sizes,
     )
     return Ahead(batches) if config.data.decodes_later else batches
 

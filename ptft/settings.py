@@ -10,6 +10,7 @@ from ptft.augment import Augment, Standard
 from ptft.config.base import Config
 from ptft.config.durations import Duration
 from ptft.config.wording import shown
+from ptft.data.resize import Resize
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
 from ptft.models import Model, SmallCnn
@@ -45,6 +46,7 @@ class TrainConfig(Config):
     accumulate: int = Field(1, ge=1)
     """Micro-batches a batch is cut into, to need less memory. When memory runs out there are twice as many from that
     step on."""
+    resize: Resize = Resize()
     clip_norm: Annotated[float, Field(gt=0, examples=[1.0])] | None = None
     """Largest L2 norm of the gradient; longer ones are scaled down."""
     ema: Annotated[float, Field(gt=0, lt=1, examples=[0.999])] | None = None

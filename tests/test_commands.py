@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from making import COLOURS, Ptft, make_images, run_process, write_config
+from torch import Tensor, nn
+
+from ptft.models.classifier import Classifier
 
 
 def test_pretrain_prints_one_line_that_is_the_path_of_a_checkpoint(ptft: Ptft, config: Path) -> None:
@@ -205,6 +208,30 @@ def test_check_tells_counts_parameters_and_time_and_writes_nothing(ptft: Ptft, c
     assert result.json["peak_bytes"] > 0
     assert "12x12 RGB" in result.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check_times_every_size_of_growing_images(ptft: Ptft, config: Path) -> None:
+    sides: list[int] = []
+
+    def note(module: nn.Module, images: tuple[Tensor, ...]) -> None:
+        if isinstance(module, Classifier):
+            sides.append(images[0].shape[-1])
+
+    hook = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        result = ptft("check", config, "--set", "train.resize.initial_scale=0.67")
+    finally:
+        hook.remove()
+    assert result.code == 0, result.err
+    assert "train.resize: images of 8 pixels up to step 9, then 12." in result.err
+    assert sides == [8] * 4 + [12] * 3
+
+
+def test_growing_images_that_begin_too_small_are_refused_with_what_to_write(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--set", "train.resize.initial_scale=0.3")
+    assert result.code == 2
+    assert "train.resize.initial_scale: training would begin with images of 4 pixels" in result.err
+    assert "at least 8. Write at least 0.67." in result.err
 
 
 def test_check_names_an_unreadable_image(ptft: Ptft, config: Path, photos: Path) -> None:

@@ -1,6 +1,7 @@
 """A run that was killed or stopped goes on and ends with the very same bits."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from making import Ptft, write_config
+from making import COLOURS, Ptft, make_images, write_config
 
 from ptft import checkpoint
 
@@ -203,6 +204,33 @@ def test_a_signal_in_any_part_of_a_run_saves_what_is_done(
     result = ptft("pretrain", rich_config, "--out", "cut", "--resume")
     assert ("resumed" in result.err) == (wanted != "reading")
     assert differing(whole, result.path) == []
+
+
+def test_a_run_that_resizes_flips_by_turns_and_moves_by_muon_goes_on_with_the_same_bits(
+    ptft: Ptft, photos: Path, tmp_path: Path
+) -> None:
+    """From the middle of a size; with the images in full size throughout, or flipped at random, it is another run."""
+    make_images(tmp_path / "large", COLOURS, 10, size=16)
+    config = write_config(
+        tmp_path / "run.yaml",
+        data={"root": "large"},
+        augment={"name": "standard", "flip": "alternating"},
+        optim={"name": "muon", "normalize": True},
+        train={"steps": 24, "resize": {"initial_scale": 0.5}, "evaluate_every": {"steps": 24}},
+        checkpoint={"every": {"steps": 5}, "keep": 5},
+    )
+    first = ptft("pretrain", config, "--out", "whole")
+    assert "train.resize: images of 8, 12 pixels up to step 18, then 16." in first.err
+    folder = Path(shutil.copytree("whole", "cut"))
+    (folder / "status.json").unlink()
+    for path in (folder / "checkpoints").glob("*.pt"):
+        if path.stem.removeprefix("step-").lstrip("0") != "10":
+            path.unlink()
+    resumed = ptft("pretrain", config, "--out", "cut", "--resume")
+    assert "resumed at step 10 of 24" in resumed.err
+    assert differing(first.path, resumed.path) == []
+    for setting in ("train.resize.initial_scale=1.0", "augment.flip=true", "optim.normalize=false"):
+        assert differing(first.path, ptft("pretrain", config, "--out", setting, "--set", setting).path)
 
 
 def test_resume_before_anything_was_saved_starts_at_step_0(ptft: Ptft, config: Path) -> None:

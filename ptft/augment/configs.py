@@ -26,6 +26,9 @@ class Augmentation(Protocol):
         ...
 
 
+Flip = bool | Literal["alternating"]
+
+
 class NoAugment(Config):
     """Images as they are."""
 
@@ -44,8 +47,9 @@ class Standard(Config):
 
     name: Literal["standard"] = "standard"
     """Random shift and mirror."""
-    flip: bool = True
-    """Mirror half of the images left to right; wrong for digits and text."""
+    flip: Flip = True
+    """Mirror half of the images left to right; wrong for digits and text. `alternating` mirrors every image in every
+    second epoch, which half of them in the first being random (Jordan 2024)."""
     shift: int | None = Field(default=None, ge=0)
     """Greatest shift in pixels, each way; null is an eighth of the image side."""
     padding: Literal["reflect", "zeros"] = "reflect"
@@ -73,8 +77,8 @@ class Photo(Config):
     """Least area of the crop, as a fraction of the image."""
     ratio: float = Field(default=4 / 3, ge=1, le=4)
     """Greatest ratio of the crop's longer side to its shorter, before it is scaled to a square."""
-    flip: bool = True
-    """Mirror half of the images left to right."""
+    flip: Flip = True
+    """Mirror half of the images left to right; `alternating` mirrors every image in every second epoch."""
     brightness: float = Field(default=0.2, ge=0, le=1)
     """Jitter of the brightness: its factor lies within 1 plus or minus this."""
     contrast: float = Field(default=0.2, ge=0, le=1)
@@ -99,8 +103,9 @@ class Trivial(Config):
 
     name: Literal["trivial"] = "trivial"
     """Random shift and mirror, then one random operation of TrivialAugment-wide per image."""
-    flip: bool = True
-    """Mirror half of the images left to right; wrong for digits and text."""
+    flip: Flip = True
+    """Mirror half of the images left to right; wrong for digits and text. `alternating` mirrors every image in every
+    second epoch, which half of them in the first being random (Jordan 2024)."""
     shift: int | None = Field(default=None, ge=0)
     """Greatest shift in pixels, each way; null is an eighth of the image side."""
     padding: Literal["reflect", "zeros"] = "reflect"

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ptft.augment import colour
 from ptft.augment.boxes import random_boxes, random_erasing
+from ptft.augment.configs import Flip
 from ptft.augment.geometry import Padding, resized_crop, shift_crop
 from ptft.augment.trivial import trivial_augment
 from ptft.data.draws import Draws
@@ -16,22 +17,34 @@ def unchanged(images: Tensor, draws: Draws) -> Tensor:
     return images
 
 
+def mirrored(flip: Flip, draws: Draws) -> Tensor:
+    """Which images are mirrored left to right, bool (B,); one call of `draws`.
+
+    Args:
+        flip: true for a half of them, drawn anew in each epoch; `alternating` for a half in the even epochs and the
+            others in the odd ones, so that two epochs show every image once each way (Jordan 2024, "94% on CIFAR-10 in
+            3.29 seconds on a single GPU", section 3.6); false for none.
+        draws: where the numbers come from.
+    """
+    return draws.alternating() if flip == "alternating" else draws.coin(0.5 if flip else 0.0)
+
+
 @dataclass(frozen=True)
 class ShiftAndFlip:
     """Random shift and mirror; keeps the dtype.
 
     Attributes:
         shift: greatest shift in pixels, below the image side.
-        flip: whether half of the images are mirrored left to right.
+        flip: see `mirrored`.
         padding: what comes in from outside.
     """
 
     shift: int
-    flip: bool
+    flip: Flip
     padding: Padding
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        flipped = draws.coin(0.5 if self.flip else 0.0)
+        flipped = mirrored(self.flip, draws)
         shifts = draws.integers(-self.shift, self.shift + 1, 2)
         return shift_crop(images, shifts, flipped, self.padding)
 
@@ -84,19 +97,19 @@ class PhotoAugmentation:
     Attributes:
         scale: least area of the crop as a fraction of the image.
         ratio: greatest ratio of the crop's longer side to its shorter.
-        flip: whether half of the images are mirrored left to right.
+        flip: see `mirrored`.
         jitter: the colour jitter.
         erasing: probability of random erasing.
     """
 
     scale: float
     ratio: float
-    flip: bool
+    flip: Flip
     jitter: Jitter
     erasing: float
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        flipped = draws.coin(0.5 if self.flip else 0.0)
+        flipped = mirrored(self.flip, draws)
         boxes, _ = random_boxes(draws, images.shape[-1], (self.scale, 1.0), self.ratio)
         jittered = self.jitter(resized_crop(images, boxes, flipped), draws)
         return random_erasing(jittered, draws, self.erasing) if self.erasing else jittered

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ptft.augment import Augmentation
 from ptft.data.draws import Draws
+from ptft.data.resize import Sizes
 from ptft.data.stream import StreamOrder
 from ptft.data.task import Examples, Format
 from ptft.runtime import derive_seed
@@ -18,7 +20,7 @@ class Batch:
     """One global batch, or what one rank of many has of it.
 
     Attributes:
-        images: float32 (B, C, S, S), normalised, on the device of the run.
+        images: float32 (B, C, S, S), normalised, on the device of the run; S may change from step to step.
         labels: int64 (B,), likewise.
         indices: int64 (B,), rows of the training part, on the CPU.
         num_partners: how many of the last images are other ranks', here only to be mixed with the first ones.
@@ -110,6 +112,7 @@ class Batches:
         device: where the batch goes.
         own: the places of the global batch that this rank takes; None for all.
         mixes: whether each image will be mixed with the one at the mirrored place, which another rank may have.
+        sizes: the side that augmented images are scaled to at each step; None leaves them.
 
     Attributes:
         seconds: spent in `at` so far, as far as it waits: a GPU may be computing meanwhile.
@@ -124,12 +127,14 @@ class Batches:
         device: torch.device,
         own: range | None = None,
         mixes: bool = False,
+        sizes: Sizes | None = None,
     ) -> None:
         self._examples = examples
         self._format = format_
         self._order = order
         self._augmentation = augmentation
         self._device = device
+        self._sizes = sizes
         self._own = range(order.batch_size) if own is None else own
         # Mirrored at its middle, the row of own images and their partners mixes as the global batch would.
         mirrored = range(order.batch_size - self._own.stop, order.batch_size - self._own.start)
@@ -149,6 +154,17 @@ class Batches:
         epochs, rows = epochs[places], rows[places]
         images = self._examples.images.take(rows).to(self._device, non_blocking=True)
         draws = Draws(self._order.seed, epochs.to(self._device), rows.to(self._device))
-        images = self._format.normalize(self._augmentation(images, draws))
+        images = self._augmentation(images, draws)
+        if self._sizes is not None:
+            images = _scaled(images, self._sizes.at(step))
+        images = self._format.normalize(images)
         labels = self._examples.labels[rows].to(self._device)
         return Batch(images, labels, rows, len(self._partners), self._order.batch_size)
+
+
+def _scaled(images: Tensor, side: int) -> Tensor:
+    """Images (B, C, S, S) at another side, bilinear and antialiased; as they are where it is theirs."""
+    if images.shape[-1] == side:
+        return images
+    # In float32: for uint8 torch has no such kernel on GPUs.
+    return interpolate(images.to(torch.float32), size=(side, side), mode="bilinear", antialias=True)

@@ -18,6 +18,7 @@ def _signed(value: int) -> int:
 _GAMMA = _signed(0x9E3779B97F4A7C15)
 _FACTOR_1 = _signed(0xBF58476D1CE4E5B9)
 _FACTOR_2 = _signed(0x94D049BB133111EB)
+_NO_EPOCH = -1
 
 
 def mix(states: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class Draws:
 
     The k-th call gives the same numbers for the same (seed, epoch, index), whatever else is in the batch and
     whatever was asked for in earlier calls. A sample's stream k is the splitmix64 sequence seeded by
-    mix(mix(mix(mix(seed) + epoch) + index) + k).
+    mix(mix(mix(mix(seed) + epoch) + index) + k), epoch being -1 for what does not change with it.
 
     Args:
         seed: any whole number; its 64 low bits count.
@@ -56,7 +57,10 @@ class Draws:
     """
 
     def __init__(self, seed: int, epochs: Tensor, indices: Tensor) -> None:
-        self._keys = mix(mix(mix(torch.full_like(epochs, _signed(seed))) + epochs) + indices)
+        self._epochs = epochs
+        self._seeds = mix(torch.full_like(epochs, _signed(seed)))
+        self._indices = indices
+        self._keys = self._keys_of(epochs)
         self._stream = 0
 
     def uniform(self, count: int = 1) -> Tensor:
@@ -81,8 +85,16 @@ class Draws:
         """Bool (B,), each true with probability `p`: never at 0, always at 1."""
         return self.uniform()[:, 0] < p
 
-    def _bits(self, count: int) -> Tensor:
+    def alternating(self) -> Tensor:
+        """Bool (B,): a coin that each sample tosses once for all epochs, turned over in every odd one; one call."""
+        first = self._bits(1, self._keys_of(torch.full_like(self._epochs, _NO_EPOCH)))[:, 0] < 0
+        return first ^ (self._epochs % 2 == 1)
+
+    def _keys_of(self, epochs: Tensor) -> Tensor:
+        return mix(mix(self._seeds + epochs) + self._indices)
+
+    def _bits(self, count: int, keys: Tensor | None = None) -> Tensor:
         """Int64 (B, count) of 64 random bits each, from the next stream."""
-        seeds = mix(self._keys + self._stream)
+        seeds = mix((self._keys if keys is None else keys) + self._stream)
         self._stream += 1
         return mix(seeds[:, None] + _GAMMA * torch.arange(count, device=seeds.device))

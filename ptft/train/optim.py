@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -92,11 +92,57 @@ class AdamW(Config):
         return optimizer
 
 
-Optim = Annotated[Sgd | AdamW, Field(discriminator="name")]
-"""All are torch's fused implementations: those that leave weights and state alone when their `found_inf` is 1."""
+class Muon(Config):
+    """Muon (Jordan 2024) for convolution kernels and hidden matrices: momentum made orthogonal. SGD for all else."""
+
+    usual_lr: ClassVar[float] = 0.05
+    finetune_lr: ClassVar[float] = 0.005
+
+    name: Literal["muon"]
+    lr: Annotated[float, Field(gt=0, examples=[0.05])] | None = None
+    """Peak learning rate of kernels and hidden matrices, reached after the warmup: the size of an update beside weights
+    of row norm 1. Default: 0.05; for finetune 0.005, or what recipe auto chooses."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Of kernels and hidden matrices, with Nesterov's look-ahead; short runs of large batches like 0.6."""
+    other_lr: Annotated[float, Field(gt=0, examples=[0.1])] | None = None
+    """Peak learning rate of all else (the head, biases, norms), which SGD trains on the same schedule. Default:
+    twice lr."""
+    other_momentum: float = Field(0.9, ge=0, lt=1)
+    """Of all else, with Nesterov's look-ahead."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Decoupled, multiplied by the learning rate; never on biases and norms."""
+    iterations: int = Field(5, ge=1, le=5)
+    """Newton-Schulz iterations; 3 cost less, and leave weak directions weaker."""
+    normalize: bool = False
+    """Before each step scale every kernel to row norm 1, as airbench does; weight_decay then counts for the head alone.
+    It changes what a network computes where no batch norm follows: not for finetuning such networks."""
+
+    def build(self, model: "nn.Module", groups: Sequence[Group] = ()) -> "Optimizer":
+        """Muon over `groups`, or else all of `model`; parameters are laid out in memory as they will stay."""
+        from ptft.train import muon
+        from ptft.train.eager import eager
+
+        lr, hidden = self.lr or self.usual_lr, muon.hidden_parameters(model)
+        kinds = {
+            True: {"lr": lr, "lr_factor": 1.0, "momentum": self.momentum},
+            False: {"lr": lr, "lr_factor": (self.other_lr or 2 * lr) / lr, "momentum": self.other_momentum},
+        }
+        parts = [
+            group
+            | settings
+            | {"params": [one for one in group["params"] if (one in hidden) == kind], "is_hidden": kind}
+            for group in decay_groups(model, self.weight_decay, groups)
+            for kind, settings in kinds.items()
+        ]
+        optimizer: Optimizer = eager(muon.Muon)(parts, iterations=self.iterations, normalize=self.normalize)
+        return optimizer
 
 
-def decay_groups(model: "nn.Module", weight_decay: float, groups: Sequence[Group] = ()) -> list[dict[str, object]]:
+Optim = Annotated[Sgd | AdamW | Muon, Field(discriminator="name")]
+"""All leave weights and state alone when their `found_inf` is 1, as torch's fused implementations do."""
+
+
+def decay_groups(model: "nn.Module", weight_decay: float, groups: Sequence[Group] = ()) -> list[dict[str, Any]]:
     """Two parameter groups for each of `groups`: matrices and kernels with weight decay; biases and norms without.
 
     Args:
@@ -104,7 +150,7 @@ def decay_groups(model: "nn.Module", weight_decay: float, groups: Sequence[Group
         weight_decay: of groups that decay.
         groups: what is ever trained, by name.
     """
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for group in groups or [Group("", [*model.parameters()])]:
         decay = weight_decay if group.decays else 0.0
         large = [parameter for parameter in group.parameters if parameter.ndim > 1]

@@ -56,7 +56,7 @@ class Stepper:
     exchange: Exchange = field(default_factory=Local)
     cuts: bool = True
     say: Callable[[str], None] = lambda _: None
-    _rehearsed: list[int] = field(default_factory=list, repr=False)
+    _rehearsed: list[int] = field(default_factory=list, repr=False)  # sides of the images
 
     def step(self, state: State, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """Computes the gradient of one global batch and, when it and the loss are finite, moves the weights.
@@ -64,8 +64,8 @@ class Stepper:
         When memory runs out the batch is cut into smaller micro-batches, in this step and all later ones. The loss
         and the gradient are then the same up to rounding, except that batch norm takes its statistics from each
         micro-batch, and dropout draws other units. Of many ranks, one whose memory runs out would leave the others
-        waiting: so the first two steps of a session, and of each new size, are rehearsed by each rank for itself, and
-        all cut alike. Memory that runs out in a later step ends the run.
+        waiting: so the first two steps of a session, and of each new size of batch or images, are rehearsed by each
+        rank for itself, and all cut alike. Memory that runs out in a later step ends the run.
 
         Args:
             state: its model, optimizer and average are changed; its step is not counted up.
@@ -106,10 +106,11 @@ class Stepper:
         """The mean loss; its gradient is left in the parameters. The labels of `own` may be mixed targets."""
         if self.cuts and self.ranks.is_alone:
             return self._fit_memory(state, own, buffers)
-        if self.cuts and len(self._rehearsed) < _NUM_REHEARSALS:
+        side = own.images.shape[-1]
+        if self.cuts and self._rehearsed.count(side) < _NUM_REHEARSALS:
             self._fit_memory(state, own, buffers)
             self._take_back(state, buffers)
-            self._rehearsed.append(state.progress.step)
+            self._rehearsed.append(side)
         try:
             return self._add_up(state, own, buffers, self.exchange)
         except (RuntimeError, MemoryError) as error:

@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from typing import get_args
+from itertools import pairwise
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ CONFIGS = [
     *(component() for component in COMPONENTS),
     Standard(padding="zeros", shift=3, erasing=0.5),
     Standard(flip=False, shift=0),
+    Standard(flip="alternating"),
     Photo(hue=0.3, erasing=0.5),
+    Photo(flip="alternating"),
     Trivial(padding="zeros", flip=False),
 ]
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -117,6 +120,42 @@ def test_half_of_the_images_are_mirrored_and_shifts_cover_their_range(make_draws
     assert result[rising][:, 0, 0, 8].unique().tolist() == [60, 70, 80, 90, 100]
 
 
+STILL: dict[str, Any] = {
+    "standard": {"shift": 0},
+    "trivial": {"shift": 0},
+    "photo": {"scale": 1, "ratio": 1, "brightness": 0, "contrast": 0, "saturation": 0},
+}
+
+
+def are_mirrored(flip: object, name: str, seed: int, epoch: int) -> Tensor:
+    """Bool (4000,), by the slope of a ramp; of the images that another operation changed too, only the mirroring."""
+    config = TypeAdapter(Augment).validate_python({"name": name, "flip": flip} | STILL[name])
+    ramp = torch.arange(16, dtype=torch.uint8).expand(4000, 1, 16, 16) * 10
+    draws = Draws(seed, torch.full((4000,), epoch), torch.arange(4000))
+    augmentation = config.build(16)
+    moved = augmentation.move(ramp, draws) if name == "trivial" else augmentation(ramp, draws)
+    return moved[:, 0, 8, 9] < moved[:, 0, 8, 6]
+
+
+@pytest.mark.parametrize("name", ["standard", "photo", "trivial"])
+def test_alternating_flip_shows_each_image_once_each_way_in_any_two_epochs(name: str) -> None:
+    """About half are mirrored first, others for another seed; flipping at random does not alternate."""
+    epochs = [are_mirrored("alternating", name, 0, epoch) for epoch in range(5)]
+    assert all(torch.equal(first, ~second) for first, second in pairwise(epochs))
+    assert epochs[0].float().mean().item() == pytest.approx(0.5, abs=0.03)
+    other = are_mirrored("alternating", name, 1, 0)
+    assert (epochs[0] == other).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    first, second = (are_mirrored(True, name, 0, epoch) for epoch in (0, 1))
+    assert (first == ~second).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert not are_mirrored(False, name, 0, 0).any()
+
+
+def test_alternating_flip_leaves_the_other_draws_as_they_are(make_draws) -> None:
+    ramp = torch.arange(16, dtype=torch.uint8)[:, None].expand(4000, 1, 16, 16)
+    one, other = (Standard(flip=flip).build(16)(ramp, make_draws(torch.arange(4000))) for flip in (True, "alternating"))
+    assert torch.equal(one, other)  # nothing to see of a flip in rows, all of a shift
+
+
 @pytest.mark.parametrize(("size", "shift"), [(28, 4), (32, 4), (64, 8), (224, 28)])
 def test_the_default_shift_is_an_eighth_of_the_side(size: int, shift: int) -> None:
     assert Standard().build(size) == Standard(shift=shift).build(size)
@@ -133,6 +172,7 @@ def test_a_shift_that_leaves_no_pixel_is_refused_with_what_to_write(component) -
     [
         {"name": "standrad"},
         {"name": "standard", "shift": -1},
+        {"name": "standard", "flip": "always"},
         {"name": "standard", "erasing": 1.5},
         {"name": "standard", "padding": "wrap"},
         {"name": "photo", "scale": 0.0},

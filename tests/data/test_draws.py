@@ -144,3 +144,19 @@ def test_a_coin_falls_with_its_probability(p: float) -> None:
 
 def test_numbers_stay_below_one() -> None:
     assert draws(torch.arange(1000)).uniform(1000).max() < 1
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1])
+def test_an_alternating_coin_is_one_bit_of_seed_and_index_turned_over_by_the_epoch(seed: int) -> None:
+    epochs, indices = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([0, 0, 0, 0, 59_999, 59_999])
+    batch = Draws(seed, epochs, indices)
+    batch.uniform(3)
+    expected = [
+        (reference_bits(seed, -1, index, 1, 0) >> 63) ^ (epoch % 2)
+        for epoch, index in zip(epochs.tolist(), indices.tolist(), strict=True)
+    ]
+    assert batch.alternating().long().tolist() == expected
+    after = Draws(seed, epochs, indices)
+    for _ in range(2):
+        after.uniform()
+    assert torch.equal(batch.uniform(), after.uniform())

@@ -137,6 +137,29 @@ def test_when_memory_runs_out_on_one_rank_all_cut_their_batches(scene: Path) -> 
     assert differing(weights(scene / "tight"), weights(scene / "halves")) == []
 
 
+def run_out_of_memory_when_images_are_large() -> None:
+    """A rank whose memory is enough for two images of 12 pixels at a time, and for any number of smaller ones."""
+    from torch import nn
+
+    from ptft.models.classifier import Classifier
+
+    def refuse(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if isinstance(module, Classifier) and module.training and len(arguments[0]) > 2 and arguments[0].shape[-1] > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    nn.modules.module.register_module_forward_pre_hook(refuse)
+
+
+def test_when_memory_runs_out_as_the_images_grow_all_ranks_cut_their_batches(scene: Path) -> None:
+    resize = "train.resize={initial_scale: 0.67, full_from: 0.5, num_sizes: 1}"
+    size = ("--set", "train.steps=6", "--set", resize)
+    job = start_job(2, *RUN, "grown", *size, cwd=scene, broken={1: run_out_of_memory_when_images_are_large})
+    results = job.wait()
+    assert [result.code for result in results] == [0, 0], results
+    assert "train.resize: images of 8 pixels up to step 3, then 12." in results[0].err
+    assert "at step 4: micro-batches of 2 images instead of 4 from now on, still 8 a step" in results[0].err
+
+
 def lose_the_disk() -> None:
     """No state can be written."""
     import ptft.checkpoint

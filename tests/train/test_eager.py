@@ -41,8 +41,8 @@ def test_steps_are_those_of_torch_to_the_bit(kind: type[Optimizer], settings: di
 
 SOURCE = """
 import sys, torch
-from ptft.train.optim import Sgd, AdamW
-for optim in (Sgd(), AdamW(name="adamw")):
+from ptft.train.optim import AdamW, Muon, Sgd
+for optim in (Sgd(), AdamW(name="adamw"), Muon(name="muon")):
     model = torch.nn.Linear(3, 2)
     optimizer = {optimizer}
     model(torch.ones(1, 3)).sum().backward()

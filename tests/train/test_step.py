@@ -16,7 +16,7 @@ from ptft.data.task import Examples, Format
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.objectives import Supervised
 from ptft.objectives.cross_entropy import CrossEntropy
-from ptft.train.optim import AdamW, Optim, Sgd, decay_groups
+from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
@@ -234,7 +234,11 @@ def everything(state: State) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("optim", [Sgd(), Sgd(momentum=0.0), AdamW(name="adamw")], ids=["sgd", "plain", "adamw"])
+@pytest.mark.parametrize(
+    "optim",
+    [Sgd(), Sgd(momentum=0.0), AdamW(name="adamw"), Muon(name="muon"), Muon(name="muon", normalize=True)],
+    ids=["sgd", "plain", "adamw", "muon", "normalized"],
+)
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_a_step_that_is_not_finite_changes_nothing(optim: Optim, steps_before: int, value: float) -> None:
     """Weights, batch-norm statistics, optimizer and average; the steps after it are as if it had not been."""
@@ -256,7 +260,7 @@ def test_a_step_that_is_not_finite_changes_nothing(optim: Optim, steps_before: i
 
 
 @pytest.mark.parametrize("kind", members(Optim))
-def test_every_optimizer_obeys_the_flag_that_forbids_a_step(kind: type[Sgd | AdamW]) -> None:
+def test_every_optimizer_obeys_the_flag_that_forbids_a_step(kind: type[Sgd | AdamW | Muon]) -> None:
     model = make_state().model
     optimizer = kind(name=get_args(kind.model_fields["name"].annotation)[0]).build(model)
     for parameter in model.parameters():
@@ -266,7 +270,7 @@ def test_every_optimizer_obeys_the_flag_that_forbids_a_step(kind: type[Sgd | Ada
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("optim", [Sgd(), AdamW(name="adamw")], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("optim", [Sgd(), AdamW(name="adamw"), Muon(name="muon")], ids=["sgd", "adamw", "muon"])
 def test_a_restored_state_goes_on_with_the_same_bits_in_channels_last(optim: Optim) -> None:
     """Fused optimizers walk through memory: a buffer in another layout than its weights would be another buffer."""
     stepper, batch = make_stepper(memory_format=torch.channels_last), make_batch()
