@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.sgd import sgd
 
 from ptft.models.classifier import Classifier
+from ptft.models.whitening import Whitening
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _EPSILON = 1e-7
@@ -55,9 +56,10 @@ def _polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
 
 
 def hidden_parameters(model: nn.Module) -> set[Parameter]:
-    """Kernels and matrices, except the head's; none of those of a single row or column."""
-    head = {*model.head.parameters()} if isinstance(model, Classifier) else set()
-    return {one for one in model.parameters() if one.ndim > 1 and 1 < len(one) < one.numel() and one not in head}
+    """Kernels and matrices, except the head's and those that whiten; none of those of a single row or column."""
+    others = {*model.head.parameters()} if isinstance(model, Classifier) else set()
+    others |= {part.weight for part in model.modules() if isinstance(part, Whitening)}
+    return {one for one in model.parameters() if one.ndim > 1 and 1 < len(one) < one.numel() and one not in others}
 
 
 class Muon(Optimizer):

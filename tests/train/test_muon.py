@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from ptft.models import SmallCnn, TorchvisionCnn
+from ptft.models import SmallCnn, SmallVgg, TorchvisionCnn
 from ptft.models.classifier import Classifier
 from ptft.train.muon import hidden_parameters, orthogonalized
 from ptft.train.optim import Group, Muon
@@ -128,6 +128,12 @@ def test_kernels_and_hidden_matrices_are_orthogonalised_and_nothing_else() -> No
     names = {name: parameter for name, parameter in model.named_parameters() if parameter in hidden}
     modules = {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
     assert names.keys() == {f"{name}.weight" for name in modules if name != "head"}
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_filters_that_whiten_are_not_orthogonalised(whiten: bool) -> None:
+    model = SmallVgg(name="small-vgg", width=4, whiten=whiten).build(3, 3)
+    assert (model.backbone.stem.weight in hidden_parameters(model)) is not whiten
 
 
 def test_what_has_no_gradient_stays_as_it_is() -> None:
