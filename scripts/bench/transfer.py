@@ -16,7 +16,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ import yaml
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from train import environment
 
 from ptft.data.sources import DataConfig, EmbeddedFashionMnist, Folder
 from ptft.errors import NotFiniteError
@@ -143,8 +143,8 @@ class Cell:
         path = self.out / "rival.pt"
         torch.save(given, path)
         command = [python, Path(__file__).with_name("rivals.py"), kind, path]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+        paths = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=paths).stdout
         write_text_durably(kept, told.split()[-1])
         return float(told.split()[-1])
 
@@ -194,7 +194,7 @@ def main() -> None:
         (name, _target(arguments.out, name, path, arguments.train, arguments.test))
         for name, _, path in (text.partition("=") for text in arguments.target)
     ]
-    python = _rivals_python(arguments.out) if arguments.rivals else None
+    python = environment(arguments.out / "rivals", ["fastai", "timm"]) if arguments.rivals else None
     rows: list[list[Any]] = []
     for source in sources:
         for target in targets:
@@ -219,17 +219,6 @@ def _target(out: Path, name: str, place: str, train: int | None, test: int | Non
                 if not (copy / part / folder.name / path.name).exists():
                     shutil.copyfile(path, copy / part / folder.name / path.name)
     return Folder(name="folder", root=str(copy))
-
-
-def _rivals_python(out: Path) -> Path:
-    """The Python of an environment with fastai and timm, made where it is not there."""
-    folder = (out / "rivals").resolve()
-    if not (folder / "bin" / "timm-and-fastai").exists():
-        venv.create(folder, with_pip=True)
-        wanted = ["fastai", "timm", "pydantic", "pyyaml", "scipy"]
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *wanted], check=True)
-        (folder / "bin" / "timm-and-fastai").touch()
-    return folder / "bin" / "python"
 
 
 def _row(cell: Cell, recipes: Sequence[RecipeName], python: Path | None) -> list[Any]:
