@@ -13,7 +13,7 @@ from torch.amp import GradScaler
 
 from ptft.beginning import begin, co_tuning_of, has_own_head, regime_of, solver_of, start_of, without_choices
 from ptft.checkpoint import Ancestor, Checkpoint
-from ptft.data.ahead import Ahead
+from ptft.data.ahead import Ahead, ahead_where_it_wins
 from ptft.data.batches import Batches, Order
 from ptft.data.cache import USUAL_CACHE, Cache, CacheOptions
 from ptft.data.records import PARTS, Part
@@ -465,7 +465,7 @@ def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepp
         mixes=stepper.objective.mixes,
         sizes=sizes,
     )
-    return Ahead(batches) if config.data.decodes_later else batches
+    return ahead_where_it_wins(batches, device, config.data.decodes_later)
 
 
 def _order(config: RunConfig, train: Examples) -> Order | StreamOrder:

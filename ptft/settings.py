@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from ptft.augment import Augment, Standard
+from ptft.augment import Augment, Photo, Standard
 from ptft.config.base import Config
 from ptft.config.durations import Duration
 from ptft.config.wording import shown
@@ -156,6 +156,15 @@ class RunConfig(Config):
                 raise ValueError(
                     f"{key}: {shown(value)} does not go with task.name: {self.task.name}: it {limit.reason}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _store_is_used(self) -> Self:
+        if self.data.store_size is not None and not isinstance(self.augment, Photo):
+            raise ValueError(
+                f"data.store_size: augment.name: {self.augment.name} takes images at image_size; random resized crops "
+                "are those of augment.name: photo. Write that, or leave store_size out."
+            )
         return self
 
 

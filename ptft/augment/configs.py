@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Augmentation(Protocol):
-    """A pure function of a batch and fresh draws: uint8 (B, C, S, S) in, uint8 or float32 in [0, 255] out."""
+    """A pure function of a batch and fresh draws: uint8 (B, C, S, S) in, uint8 or float32 in [0, 255] out.
+
+    S is the image size that it was built for; of what crops, it may also be larger.
+    """
 
     def __call__(self, images: "Tensor", draws: "Draws") -> "Tensor":
         """Augments each image by its own draws; the images given are left as they are."""
@@ -69,7 +72,7 @@ class Standard(Config):
 
 
 class Photo(Config):
-    """Random resized crop, mirror and colour jitter, for photographs."""
+    """Random resized crop, mirror and colour jitter, for photographs; from larger images with `data.store_size`."""
 
     name: Literal["photo"] = "photo"
     """Random resized crop, mirror and colour jitter."""
@@ -91,11 +94,11 @@ class Photo(Config):
     """Probability that a random box is painted in the image's mean colour."""
 
     def build(self, image_size: int) -> Augmentation:
-        """The augmentation for images of side `image_size`."""
+        """The augmentation that gives images of side `image_size`, of images of any side."""
         from ptft.augment.pipelines import Jitter, PhotoAugmentation
 
         jitter = Jitter(self.brightness, self.contrast, self.saturation, self.hue)
-        return PhotoAugmentation(self.scale, self.ratio, self.flip, jitter, self.erasing)
+        return PhotoAugmentation(image_size, self.scale, self.ratio, self.flip, jitter, self.erasing)
 
 
 class Trivial(Config):

@@ -4,6 +4,7 @@ Every function is elementwise in the batch dimension (no matrix products, whose 
 size), so a sample comes out the same bit for bit alone or inside any batch.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -11,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Padding = Literal["reflect", "zeros"]
+
+_PORTION = 1 << 21
+"""Numbers that a CPU scales at once: larger buffers come fresh from the system each time, three times as slow."""
 
 
 def shift_crop(images: Tensor, shifts: Tensor, flipped: Tensor, padding: Padding) -> Tensor:
@@ -87,6 +91,90 @@ def _spread(start: Tensor, length: Tensor, size: int) -> Tensor:
     centres = torch.arange(size, device=start.device) + 0.5
     positions = start + (centres * (length / size) - 0.5).clamp(min=0).minimum(length - 1)
     return (2 * positions + 1) / size - 1
+
+
+def scaled_crop(images: Tensor, boxes: Tensor, flipped: Tensor, size: int) -> Tensor:
+    """Scales one box of every image to another side, bilinearly, with antialiasing where that makes it smaller.
+
+    The same as torchvision's `resized_crop` with `antialias=True`: pixels outside the box are never read.
+
+    Args:
+        images: (B, C, S, S), uint8 or float32, in [0, 255].
+        boxes: int64 (B, 4): top, left, height, width, inside the image.
+        flipped: bool (B,), whether the result is mirrored left to right.
+        size: T, the side of the result in pixels.
+
+    Returns:
+        float32 (B, C, T, T) in [0, 255].
+    """
+    batch, channels, side, _ = images.shape
+    top, left, height, width = boxes.unbind(1)
+    rows, row_weights = _taps(top, height, size, side)
+    columns, column_weights = _taps(left, width, size, side)
+    columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
+    column_weights = torch.where(flipped[:, None, None], column_weights.flip(1), column_weights)
+    crops = torch.empty(batch, channels, size, size, device=images.device)
+    portion = batch if images.is_cuda else max(1, _PORTION // (channels * side * side))
+    for start in range(0, batch, portion):
+        some = slice(start, start + portion)
+        scaled = _weighted_rows(images[some].to(torch.float32), rows[some], row_weights[some])
+        turned = _weighted_rows(scaled.transpose(2, 3), columns[some], column_weights[some])
+        crops[some] = turned.transpose(2, 3)
+    # The weights of a pixel may sum to a little more than 1 in float32.
+    return crops.clamp_(0, 255)
+
+
+def _taps(start: Tensor, length: Tensor, size: int, side: int) -> tuple[Tensor, Tensor]:
+    """What each of `size` pixels spread over [start, start + length) is made of: a triangle of its neighbours.
+
+    The triangle reaches one pixel to either side where the box is enlarged, and as many as one pixel of the result
+    covers where it is reduced; as in Pillow and torch, it is cut off at the edge of the box.
+
+    Args:
+        start: int64 (B,), pixels.
+        length: int64 (B,), pixels.
+        size: pixels of the result.
+        side: pixels of the image, which bounds `length`.
+
+    Returns:
+        places: int64 (B, size, K), of pixels of the image.
+        weights: float32 (B, size, K), of sum 1.
+    """
+    count = math.ceil(2 * max(side / size, 1.0)) + 1
+    # float64: a last-bit difference between devices must not move a triangle by a pixel.
+    scale = length.to(torch.float64)[:, None] / size
+    reach = scale.clamp(min=1)
+    centres = scale * (torch.arange(size, device=start.device) + 0.5)
+    first = (centres - reach + 0.5).floor().clamp(min=0)
+    offsets = first[:, :, None] + torch.arange(count, device=start.device)
+    weights = (1 - ((offsets + 0.5 - centres[:, :, None]) / reach[:, :, None]).abs()).clamp(min=0)
+    weights = weights * (offsets < length[:, None, None])
+    places = start[:, None, None] + offsets.to(torch.int64).minimum(length[:, None, None] - 1)
+    return places, (weights / weights.sum(dim=2, keepdim=True)).to(torch.float32)
+
+
+def _weighted_rows(images: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of rows of every image, the same in each channel.
+
+    Args:
+        images: float32 (B, C, H, W).
+        places: int64 (B, T, K), rows.
+        weights: float32 (B, T, K).
+
+    Returns:
+        float32 (B, C, T, W).
+    """
+    batch, channels, height, width = images.shape
+    first_rows = height * torch.arange(batch * channels, device=images.device).view(batch, channels, 1, 1)
+    bags = (first_rows + places[:, None]).flatten(0, 2)
+    # A bag of rows is summed one after the other, without a copy of them, and for itself whatever else there is.
+    sums = F.embedding_bag(
+        bags,
+        images.reshape(-1, width),
+        mode="sum",
+        per_sample_weights=weights[:, None].expand(-1, channels, -1, -1).flatten(0, 2),
+    )
+    return sums.view(batch, channels, -1, width)
 
 
 def affine(images: Tensor, matrices: Tensor) -> Tensor:

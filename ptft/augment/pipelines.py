@@ -7,7 +7,7 @@ from torch import Tensor
 from ptft.augment import colour
 from ptft.augment.boxes import random_boxes, random_erasing
 from ptft.augment.configs import Flip
-from ptft.augment.geometry import Padding, resized_crop, shift_crop
+from ptft.augment.geometry import Padding, resized_crop, scaled_crop, shift_crop
 from ptft.augment.trivial import trivial_augment
 from ptft.data.draws import Draws
 
@@ -94,7 +94,10 @@ class Jitter:
 class PhotoAugmentation:
     """Random resized crop, mirror, colour jitter, random erasing; uint8 in, float32 in [0, 255] out.
 
+    Of images of another side than `size` the crop is scaled to it, with antialiasing.
+
     Attributes:
+        size: side of the result in pixels.
         scale: least area of the crop as a fraction of the image.
         ratio: greatest ratio of the crop's longer side to its shorter.
         flip: see `mirrored`.
@@ -102,6 +105,7 @@ class PhotoAugmentation:
         erasing: probability of random erasing.
     """
 
+    size: int
     scale: float
     ratio: float
     flip: Flip
@@ -110,8 +114,11 @@ class PhotoAugmentation:
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         flipped = mirrored(self.flip, draws)
-        boxes, _ = random_boxes(draws, images.shape[-1], (self.scale, 1.0), self.ratio)
-        jittered = self.jitter(resized_crop(images, boxes, flipped), draws)
+        side = images.shape[-1]
+        boxes, _ = random_boxes(draws, side, (self.scale, 1.0), self.ratio)
+        is_own = side == self.size
+        crops = resized_crop(images, boxes, flipped) if is_own else scaled_crop(images, boxes, flipped, self.size)
+        jittered = self.jitter(crops, draws)
         return random_erasing(jittered, draws, self.erasing) if self.erasing else jittered
 
 

@@ -3,7 +3,24 @@
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch
+
 from ptft.data.batches import Batch, Batches
+
+
+def ahead_where_it_wins(batches: Batches, device: torch.device, decodes_later: bool) -> "Batches | Ahead":
+    """The batches, made ahead where making one leaves alone what computes the step.
+
+    That is so on a GPU, where the host is idle meanwhile, and where images are read and decoded for each batch, which
+    waits for disks. A batch of images in memory, on a CPU, is work for the very cores that compute: two threads would
+    do in turns what one does in order.
+
+    Args:
+        batches: to make.
+        device: that computes the steps.
+        decodes_later: whether images are decoded when they are asked for.
+    """
+    return Ahead(batches) if decodes_later or device.type != "cpu" else batches
 
 
 class Ahead:

@@ -105,7 +105,7 @@ class Batches:
     """Makes the normalised, augmented batch of any step.
 
     Args:
-        examples: the training part.
+        examples: the training part; of the larger images where it has them.
         format_: size and channel statistics.
         order: which examples a step takes.
         augmentation: applied to the whole batch, with randomness of (seed, epoch, row) for each image.
@@ -152,7 +152,7 @@ class Batches:
         epochs, rows = self._order.at(step)
         places = torch.tensor([*self._own, *self._partners])
         epochs, rows = epochs[places], rows[places]
-        images = self._examples.images.take(rows).to(self._device, non_blocking=True)
+        images = self._examples.to_augment.take(rows).to(self._device, non_blocking=True)
         draws = Draws(self._order.seed, epochs.to(self._device), rows.to(self._device))
         images = self._augmentation(images, draws)
         if self._sizes is not None:

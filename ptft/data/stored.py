@@ -211,7 +211,8 @@ class _Reader:
             what = f"{count:,} images decoded in {seconds:.0f} s and kept"
         else:
             what = f"{count - decoded:,} images as decoded earlier, {decoded:,} decoded in {seconds:.0f} s and kept"
-        self.cache.say(f"cache: {what} ({size} in {self.cache.folder}).")
+        side = f" at {self.size} px" if self.size else ""
+        self.cache.say(f"cache: {what} ({size}{side} in {self.cache.folder}).")
 
 
 class _Builder:

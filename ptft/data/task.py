@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ptft.data.images import ChosenImages, DecodedImages, Images, Loaded, channe
 from ptft.data.labelling import ONE_CLASS, Labelling, Scale
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.shards.store import RecordNames, ShardRecords
-from ptft.data.sources.base import DataConfig
+from ptft.data.sources.base import DataConfig, check_store_size
 from ptft.data.splits import split
 from ptft.data.stored import load
 from ptft.errors import DataError, UsageError
@@ -33,12 +33,20 @@ class Examples:
         names: N names for messages.
         groups: int64 (G + 1,), for streaming: the row at which each shard, or part of one, begins, rows being in the
             order they lie there; None for others.
+        larger: the same images at data.store_size, to cut random resized crops from; None where they are kept at S
+            alone. Everything else that looks at images takes `images`.
     """
 
     images: Images
     labels: Tensor
     names: Sequence[str]
     groups: Tensor | None = None
+    larger: Images | None = None
+
+    @property
+    def to_augment(self) -> Images:
+        """What an augmentation is given: the larger images, where there are any."""
+        return self.images if self.larger is None else self.larger
 
     def __len__(self) -> int:
         return len(self.names)
@@ -46,7 +54,8 @@ class Examples:
     def chosen(self, rows: Tensor) -> "Examples":
         """Those at `rows`, int64 (n,), in that order."""
         names = [self.names[row] for row in rows.tolist()]
-        return Examples(ChosenImages(self.images, rows), self.labels[rows], names)
+        larger = None if self.larger is None else ChosenImages(self.larger, rows)
+        return Examples(ChosenImages(self.images, rows), self.labels[rows], names, larger=larger)
 
 
 @dataclass(frozen=True)
@@ -139,24 +148,31 @@ def prepare(
 
     Raises:
         DataError: see `split`, `load_images` and `Labelling`.
-        UsageError: data.mean and data.std are for another number of channels.
+        UsageError: data.mean and data.std are for another number of channels; data.store_size does not suit the images.
     """
     classes, records = split(source, config, seed=seed, labelling=labelling)
     wanted: dict[Part, list[Record]] = {part: records[part] if part in read else [] for part in PARTS}
     ordered = [record for part in PARTS for record in wanted[part]]
     size = config.image_size or (known.image_size if known else None)
     channels = known.in_channels if known else in_channels
+    store_size = _store_size(config, size)
+    kept: Sequence[Record] = ordered
     bad: Sequence[str] = ()
     if config.decodes_later:
         parts, digests = _undecoded(wanted, classes, config, size, channels, labelling)
     else:
         loaded = load(ordered, config, size=size, channels=channels, check_stop=check_stop, cache=cache)
-        parts, digests, bad = _divide(loaded, wanted, classes, labelling), loaded.digests, loaded.bad
+        parts, kept = _divide(loaded, wanted, classes, labelling), loaded.records
+        digests, bad = loaded.digests, loaded.bad
     counts = labelling.counts(parts["train"].labels, len(classes)) if "train" in parts else [0] * len(classes)
     if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
         noun = labelling.nouns[0]
         raise DataError(f"{source.origin}: no readable training image of {noun} {', '.join(map(repr, missing))}.")
     shape = parts["train"].images.take(torch.tensor([0])).shape
+    if store_size is not None:
+        larger_shape = (shape[1], store_size, store_size)
+        larger = _larger(parts["train"].images, kept, config, larger_shape, check_stop, cache)
+        parts["train"] = replace(parts["train"], larger=larger)
     fingerprint = _fingerprint(parts["train"], digests, classes)
     mean, std = _normalisation(config, known, parts["train"].images, shape[1], fingerprint, cache)
     format_ = Format(shape[-1], shape[1], mean, std)
@@ -251,6 +267,48 @@ def _undecoded(
         groups = None if config.window is None else torch.from_numpy(records.group_starts())
         parts[part] = Examples(images, labelling.encode(records, classes), RecordNames(records), groups)
     return parts, [digest for records in found.values() for digest in records.digests()]
+
+
+def _store_size(config: DataConfig, image_size: int | None) -> int | None:
+    """The side at which training images are kept besides; None where they need not be.
+
+    Raises:
+        UsageError: it does not suit the side that images are given in, or nothing says what that is.
+    """
+    if config.store_size is None:
+        return None
+    if image_size is None:
+        raise UsageError(
+            "data.store_size: nothing says in what size the images are given to the model. Set data.image_size too."
+        )
+    try:
+        check_store_size(config.store_size, image_size)
+    except ValueError as error:
+        raise UsageError(f"data.{error}") from error
+    return config.store_size if config.store_size > image_size else None
+
+
+def _larger(
+    images: Images,
+    records: Sequence[Record],
+    config: DataConfig,
+    shape: tuple[int, int, int],
+    check_stop: Callable[[], None],
+    cache: Cache | None,
+) -> Images:
+    """The training images once more, of another shape (C, S, S); `records` begin with theirs.
+
+    Decoded anew: what is made of them at their own size, fingerprints before all, must not depend on this.
+
+    Raises:
+        DataError: an image can no longer be read.
+    """
+    if isinstance(images, DecodedImages):
+        return replace(images, shape=shape)
+    config = config.model_copy(update={"on_bad_image": "error"})  # all of these could be read a moment ago
+    channels, size, _ = shape
+    own = records[: len(images)]
+    return load(own, config, size=size, channels=channels, check_stop=check_stop, cache=cache).images
 
 
 def _normalisation(

@@ -282,7 +282,7 @@ def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) 
     channels = None if config.model is None else config.model.in_channels
     task = prepare(
         config.data.open(),
-        config.data,
+        config.data.model_copy(update={"store_size": None}),
         seed=config.seed,
         in_channels=channels,
         read=("train", "test"),

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import PARTS, Part
 from ptft.data.task import Task
@@ -83,7 +85,7 @@ def describe_task(task: Task) -> list[str]:
     channels = "grey" if format_.in_channels == 1 else f"{format_.in_channels} channels"
     lines = [
         f"data: {task.origin}: {counts}; {len(task.classes)} {task.labelling.nouns[len(task.classes) != 1]}; "
-        f"{format_.image_size}x{format_.image_size} pixels, {channels}."
+        f"{format_.image_size}x{format_.image_size} pixels, {channels}{_crops(task)}."
     ]
     if "validation" not in task.parts:
         lines.append("data: no validation part; the last checkpoint is the final one.")
@@ -91,6 +93,14 @@ def describe_task(task: Task) -> list[str]:
         lines.append("data: no test part; what validation says is optimistic, it also chooses the best checkpoint.")
     lines += [f"left out: {line}" for line in task.bad_images]
     return lines
+
+
+def _crops(task: Task) -> str:
+    """What random resized crops are cut from, where that is larger."""
+    if task.train.larger is None:
+        return ""
+    side = task.train.larger.take(torch.tensor([0])).shape[-1]
+    return f"; training crops from {side}x{side}"
 
 
 def print_scores(console: Console, scores: Mapping[str, Any], classes: Sequence[str]) -> None:

@@ -72,6 +72,15 @@ def test_a_sample_is_the_same_bit_for_bit_alone_and_in_a_batch(
     assert_same_alone_and_in_a_batch(config.build(28), make_images(BATCH, channels), make_draws)
 
 
+@pytest.mark.parametrize("larger", [29, 48, 90])
+def test_crops_of_larger_images_have_the_size_asked_for_and_are_the_same_in_any_batch(
+    larger: int, make_images, make_draws
+) -> None:
+    images, augmentation = make_images(BATCH, 3, larger), Photo(erasing=0.5).build(28)
+    assert augmentation(images, make_draws(torch.arange(BATCH))).shape == (BATCH, 3, 28, 28)
+    assert_same_alone_and_in_a_batch(augmentation, images, make_draws)
+
+
 @every_config
 def test_the_same_draws_give_the_same_images_in_any_order_of_the_batch(config: Config, make_images, make_draws) -> None:
     images, indices, augmentation = make_images(BATCH), torch.arange(BATCH), config.build(28)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from ptft.augment.geometry import Padding, affine, resized_crop, shift_crop
+from ptft.augment.geometry import Padding, affine, resized_crop, scaled_crop, shift_crop
 
 NEVER = torch.zeros(6, dtype=torch.bool)
 MIXED = torch.tensor([True, False, True, False, False, True])
@@ -80,6 +80,42 @@ def test_the_comparison_notices_a_box_that_is_one_pixel_off(make_images) -> None
     moved = BOXES.clone()
     moved[1, 0] += 1
     assert (resized_crop(images, moved, NEVER) - resized_crop(images, BOXES, NEVER)).abs().max() > 10
+
+
+def naive_scaled_crop(images: Tensor, boxes: Tensor, size: int, antialias: bool = True) -> Tensor:
+    crops = [
+        functional.resized_crop(image.float(), *box, size=[size, size], antialias=antialias)
+        for image, box in zip(images, boxes.tolist(), strict=True)
+    ]
+    return torch.stack(crops)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 20, 27, 40])
+def test_scaled_crop_equals_torchvision_with_antialiasing_on_each_box(make_images, channels: int, size: int) -> None:
+    images = make_images(6, channels, 28)
+    expected = naive_scaled_crop(images, BOXES, size)
+    torch.testing.assert_close(scaled_crop(images, BOXES, NEVER, size), expected, rtol=0, atol=0.01)
+
+
+def test_the_comparison_notices_a_crop_that_is_not_antialiased(make_images) -> None:
+    images = make_images(6, 3, 28)
+    aliased = naive_scaled_crop(images, BOXES, 8, antialias=False)
+    assert (scaled_crop(images, BOXES, NEVER, 8) - aliased).abs().max() > 10
+
+
+def test_scaled_crop_mirrors_the_crop_where_asked(make_images) -> None:
+    plain = scaled_crop(make_images(6), BOXES, NEVER, 20)
+    expected = torch.where(MIXED[:, None, None, None], plain.flip(3), plain)
+    assert torch.equal(scaled_crop(make_images(6), BOXES, MIXED, 20), expected)
+
+
+def test_an_image_scales_the_same_bit_for_bit_in_another_portion_of_the_batch(
+    make_images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = scaled_crop(make_images(6), BOXES, MIXED, 20)
+    monkeypatch.setattr("ptft.augment.geometry._PORTION", 4 * 3 * 28 * 28)
+    assert torch.equal(scaled_crop(make_images(6), BOXES, MIXED, 20), expected)
 
 
 @pytest.mark.parametrize("size", [28, 65])

@@ -7,11 +7,13 @@ import pytest
 import torch
 from making import COLOURS, make_images
 from PIL import Image
+from pydantic import ValidationError
 
 import ptft.data.images
+from ptft.data.images import Images
 from ptft.data.sources import Folder
-from ptft.data.task import Task, prepare
-from ptft.errors import DataError
+from ptft.data.task import Format, Task, prepare
+from ptft.errors import DataError, UsageError
 
 
 def folder(root: Path, **keys: object) -> Folder:
@@ -130,6 +132,49 @@ def test_large_images_without_a_size_are_refused_at_the_first_one(tmp_path: Path
         (tmp_path / name / "1.png").write_bytes(b"never reached")
     with pytest.raises(DataError, match=r"a/0\.png is 400x300 pixels, not square"):
         task(tmp_path, split_seed=0)
+
+
+def whole(images: Images) -> torch.Tensor:
+    return images.take(torch.arange(len(images)).flip(0))
+
+
+@pytest.mark.parametrize("memory", [None, 1000])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_larger_images_come_besides_and_everything_else_stays(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, memory: int | None, mode: str
+) -> None:
+    for path in photos.rglob("*.*"):
+        Image.open(path).convert(mode).resize((40, 30)).save(path)
+    (photos / "blue" / "000.jpg").write_bytes(b"no image")
+    if memory is not None:
+        monkeypatch.setattr(ptft.data.images, "available_memory_bytes", lambda: memory)
+    plain, found = (task(photos, image_size=16, on_bad_image="skip", store_size=size) for size in (None, 24))
+    alone = task(photos, image_size=24, on_bad_image="skip")
+    for name in ("classes", "format", "fingerprint", "listing", "held_out", "bad_images"):
+        assert getattr(found, name) == getattr(plain, name), name
+    for part, examples in plain.parts.items():
+        assert torch.equal(whole(found.parts[part].images), whole(examples.images))
+    assert found.train.larger is not None
+    assert torch.equal(whole(found.train.larger), whole(alone.train.images))
+    assert [examples.larger for part, examples in found.parts.items() if part != "train"] == [None, None]
+    some = found.train.chosen(torch.tensor([5, 2]))
+    assert torch.equal(some.to_augment.take(torch.tensor([1])), found.train.larger.take(torch.tensor([2])))
+
+
+def test_a_store_of_the_size_of_the_images_is_none(photos: Path) -> None:
+    found = task(photos, image_size=16, store_size=16).train
+    assert found.larger is None
+    assert found.to_augment is found.images
+
+
+def test_a_store_that_does_not_suit_the_images_is_refused(photos: Path) -> None:
+    with pytest.raises(ValidationError, match="store_size is 15, less than the image_size of 16"):
+        task(photos, image_size=16, store_size=15)
+    with pytest.raises(UsageError, match=r"Set data\.image_size too"):
+        task(photos, store_size=24)
+    config = folder(photos, store_size=24)
+    with pytest.raises(UsageError, match=r"data\.store_size is 24, less than the image_size of 32"):
+        prepare(config.open(), config, seed=0, known=Format(32, 3, (0.5,) * 3, (0.2,) * 3))
 
 
 def test_labels_follow_the_names_of_the_files(tmp_path: Path) -> None:

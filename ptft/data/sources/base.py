@@ -42,6 +42,15 @@ Statistics = Annotated[
 """A number for each channel."""
 
 
+def check_store_size(store_size: int, image_size: int) -> None:
+    """Raises ValueError where images would have to be enlarged from what is kept of them."""
+    if store_size < image_size:
+        raise ValueError(
+            f"store_size is {store_size}, less than the image_size of {image_size} that images are given in. Write "
+            f"for example {round(1.5 * image_size)}, or leave it out."
+        )
+
+
 class DataConfig(Config):
     """Base of all data sources; `open` lists what a source holds and decodes nothing."""
 
@@ -73,6 +82,11 @@ class DataConfig(Config):
     image_size: int | None = Field(default=None, ge=8, le=2048)
     """Height and width in pixels that every image is brought to; default: the checkpoint's in finetune,
     otherwise the images' own when they agree."""
+
+    store_size: Annotated[int, Field(ge=8, le=2048, examples=[320])] | None = None
+    """Height and width in pixels at which training images are kept besides, for the random resized crops of
+    `augment.name: photo`: a crop is then scaled down from there and stays sharp, where one of `image_size` is enlarged.
+    About 1.5 times `image_size` does for most. Default: no larger than `image_size`."""
 
     mean: Statistics | None = None
     """Mean of each channel, of pixels in [0, 1], that images are normalised by; default: the source's in finetune,
@@ -110,6 +124,12 @@ class DataConfig(Config):
             raise ValueError("mean and std go together: give both, with a number for each channel.")
         if 0 in (self.std or ()):
             raise ValueError("std is divided by: it must be more than 0.")
+        return self
+
+    @model_validator(mode="after")
+    def _store_holds_images(self) -> Self:
+        if self.store_size is not None and self.image_size is not None:
+            check_store_size(self.store_size, self.image_size)
         return self
 
     def home(self) -> Path | None:
