@@ -465,7 +465,7 @@ def _batches(config: RunConfig, task: Task, device: torch.device, stepper: Stepp
         mixes=stepper.objective.mixes,
         sizes=sizes,
     )
-    return ahead_where_it_wins(batches, device, config.data.decodes_later)
+    return ahead_where_it_wins(batches, task.train.to_augment, device)
 
 
 def _order(config: RunConfig, train: Examples) -> Order | StreamOrder:

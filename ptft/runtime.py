@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 import ptft
 from ptft.errors import OutOfMemoryError, UsageError
@@ -56,6 +57,14 @@ def pick_device(name: DeviceName, local_rank: int | None = None) -> torch.device
         )
     torch.cuda.set_device(local_rank)
     return torch.device(name, local_rank)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. To a GPU it goes through pinned memory, which torch keeps and uses again, so that the
+    host does not wait for what the GPU has yet to do."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -46,6 +46,7 @@ DRIFTS = [
     ("data.validation=0.2", "data.validation: the run has 0.1, now 0.2"),
     ("data.split_seed=1", "data.split_seed: the run has 0, now 1"),
     ("data.image_size=16", "data.image_size: the run has 12, now 16"),
+    ("data.store_size=24", "data.store_size: the run has null, now 24"),
     ("data={name: fashion-mnist-10k}", "data.name: the run has folder, now fashion-mnist-10k"),
     ("augment.hue=0.2", "augment.hue: the run has 0.1, now 0.2"),
     ("augment={name: none}", "augment.name: the run has photo, now none"),

@@ -6,21 +6,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from ptft.data.batches import Batch, Batches
+from ptft.data.images import Images, decodes_when_asked
 
 
-def ahead_where_it_wins(batches: Batches, device: torch.device, decodes_later: bool) -> "Batches | Ahead":
+def ahead_where_it_wins(batches: Batches, images: Images, device: torch.device) -> "Batches | Ahead":
     """The batches, made ahead where making one leaves alone what computes the step.
 
-    That is so on a GPU, where the host is idle meanwhile, and where images are read and decoded for each batch, which
-    waits for disks. A batch of images in memory, on a CPU, is work for the very cores that compute: two threads would
-    do in turns what one does in order.
+    That is so for a GPU, as the host is idle meanwhile, and where images are read and decoded for each batch, which
+    waits for disks. A batch of images in memory, for a CPU, is work for the very cores that compute: two threads would
+    do in turns what one does in order. `scripts/bench/ceiling.py` measures both.
 
     Args:
         batches: to make.
+        images: that they are made of.
         device: that computes the steps.
-        decodes_later: whether images are decoded when they are asked for.
     """
-    return Ahead(batches) if decodes_later or device.type != "cpu" else batches
+    return Ahead(batches) if device.type != "cpu" or decodes_when_asked(images) else batches
 
 
 class Ahead:
@@ -33,11 +34,12 @@ class Ahead:
         batches: to make ahead.
 
     Attributes:
+        made_at_once: the same batches, not made ahead.
         seconds: spent waiting in `at` so far.
     """
 
     def __init__(self, batches: Batches) -> None:
-        self._batches = batches
+        self.made_at_once = batches
         self._thread = ThreadPoolExecutor(1)
         self._next: tuple[int, Future[Batch]] | None = None
         self.seconds = 0.0
@@ -47,8 +49,8 @@ class Ahead:
         start = time.monotonic()
         begun, self._next = self._next, None
         # By the thread also where another step comes than was expected: it makes one batch at a time.
-        made = begun[1] if begun and begun[0] == step else self._thread.submit(self._batches.at, step)
+        made = begun[1] if begun and begun[0] == step else self._thread.submit(self.made_at_once.at, step)
         batch = made.result()
-        self._next = (step + 1, self._thread.submit(self._batches.at, step + 1))
+        self._next = (step + 1, self._thread.submit(self.made_at_once.at, step + 1))
         self.seconds += time.monotonic() - start
         return batch

@@ -9,10 +9,11 @@ from torch.nn.functional import interpolate
 
 from ptft.augment import Augmentation
 from ptft.data.draws import Draws
+from ptft.data.near import near
 from ptft.data.resize import Sizes
 from ptft.data.stream import StreamOrder
 from ptft.data.task import Examples, Format
-from ptft.runtime import derive_seed
+from ptft.runtime import derive_seed, sent
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Batches:
     """Makes the normalised, augmented batch of any step.
 
     Args:
-        examples: the training part; of the larger images where it has them.
+        examples: the training part; of the larger images where it has them. They move to a GPU where they fit.
         format_: size and channel statistics.
         order: which examples a step takes.
         augmentation: applied to the whole batch, with randomness of (seed, epoch, row) for each image.
@@ -129,7 +130,8 @@ class Batches:
         mixes: bool = False,
         sizes: Sizes | None = None,
     ) -> None:
-        self._examples = examples
+        self._images = near(examples.to_augment, device)
+        self._labels = examples.labels
         self._format = format_
         self._order = order
         self._augmentation = augmentation
@@ -152,13 +154,13 @@ class Batches:
         epochs, rows = self._order.at(step)
         places = torch.tensor([*self._own, *self._partners])
         epochs, rows = epochs[places], rows[places]
-        images = self._examples.to_augment.take(rows).to(self._device, non_blocking=True)
-        draws = Draws(self._order.seed, epochs.to(self._device), rows.to(self._device))
+        images = sent(self._images.take(rows), self._device)
+        draws = Draws(self._order.seed, sent(epochs, self._device), sent(rows, self._device))
         images = self._augmentation(images, draws)
         if self._sizes is not None:
             images = _scaled(images, self._sizes.at(step))
         images = self._format.normalize(images)
-        labels = self._examples.labels[rows].to(self._device)
+        labels = sent(self._labels[rows], self._device)
         return Batch(images, labels, rows, len(self._partners), self._order.batch_size)
 
 

@@ -18,7 +18,7 @@ from ptft.data.decode import BadImageError, decode
 from ptft.data.records import Encoded, Record
 from ptft.data.sources.base import DataConfig
 from ptft.errors import DataError
-from ptft.runtime import available_memory_bytes
+from ptft.runtime import available_memory_bytes, sent
 from ptft.storage import is_shortage
 
 # Leaves room for the model, activations and the page cache of everybody else.
@@ -54,7 +54,7 @@ class ResidentImages:
     """All images in one tensor.
 
     Attributes:
-        pixels: uint8 (N, C, S, S).
+        pixels: uint8 (N, C, S, S), on any device; what is taken of them is there too.
     """
 
     pixels: Tensor
@@ -63,7 +63,7 @@ class ResidentImages:
         return len(self.pixels)
 
     def take(self, indices: Tensor) -> Tensor:
-        return self.pixels.index_select(0, indices)
+        return self.pixels.index_select(0, sent(indices, self.pixels.device))
 
     def slice(self, start: int, stop: int) -> "ResidentImages":
         return ResidentImages(self.pixels[start:stop])
@@ -113,6 +113,13 @@ class ChosenImages:
 
     def slice(self, start: int, stop: int) -> "ChosenImages":
         return replace(self, rows=self.rows[start:stop])
+
+
+def decodes_when_asked(images: Images) -> bool:
+    """Whether images are read and decoded each time they are taken."""
+    while isinstance(images, ChosenImages):
+        images = images.images
+    return isinstance(images, DecodedImages)
 
 
 @dataclass(frozen=True)

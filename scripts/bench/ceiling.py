@@ -2,13 +2,14 @@
 
     python scripts/bench/ceiling.py CONFIG [--set KEY=VALUE…] [--steps N] [--rounds N]
 
-Three loops over the same model, batch size, precision, memory format and optimizer, by turns, in this process:
+Four loops over the same model, batch size, precision, memory format and optimizer, by turns, in this process:
 
 - ceiling: forward, cross entropy, backward, optimizer; always the same images, normalised before the first step.
 - step: ptft's step (checks of loss and gradient, averages, learning rates) on one batch of ptft's.
 - whole: the same with a new batch each time: images taken from the store, augmented, normalised.
+- ahead: as whole, with the next batch made by a thread meanwhile. `ptft.data.ahead` says where a run does so.
 
-Images a second, the median of the rounds, each as a share of the ceiling; and the share of the whole that is waiting
+Images a second, the median of the rounds, each as a share of the ceiling; and the share of the last two that is waiting
 for batches.
 """
 
@@ -22,6 +23,7 @@ import torch
 from torch.nn import functional
 
 from ptft.config.load import load
+from ptft.data.ahead import Ahead
 from ptft.data.batches import Batch
 from ptft.preparation import Prepared, prepare_pretrain
 from ptft.report.console import Console
@@ -40,26 +42,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Console())
-    fixed = prepared.batches.at(0)
-    waited = [0.0]
+    batches = prepared.batches.made_at_once if isinstance(prepared.batches, Ahead) else prepared.batches
+    ahead, fixed = Ahead(batches), batches.at(0)
     loops: dict[str, Callable[[int], None]] = {
         "ceiling": lambda _: plain_step(prepared, fixed),
         "step": lambda _: own_step(prepared, fixed),
-        "whole": lambda step: own_step(prepared, next_batch(prepared, step, waited)),
+        "whole": lambda step: own_step(prepared, batches.at(step)),
+        "ahead": lambda step: own_step(prepared, ahead.at(step)),
     }
+    waited: dict[str, float] = {}
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(arguments.rounds + 1):
         for name, loop in loops.items():
-            waited[0] = 0.0
+            batches.seconds = ahead.seconds = 0.0
             taken = time_of(loop, arguments.steps, number * arguments.steps)
             if number:  # the first round warms up
                 seconds[name].append(taken)
+            waited[name] = (ahead if name == "ahead" else batches).seconds / taken
     best = statistics.median(seconds["ceiling"])
     for name, all_seconds in seconds.items():
         taken = statistics.median(all_seconds)
         speed = arguments.steps * prepared.batch_size / taken
         print(f"{name:<8} {speed:10,.0f} images/s  {100 * best / taken:6.1f} % of the ceiling")
-    print(f"waiting for batches: {100 * waited[0] / seconds['whole'][-1]:.1f} % of the whole")
+    told = ", ".join(f"{100 * waited[name]:.1f} % of {name}" for name in ("whole", "ahead"))
+    print(f"waiting for batches: {told}")
 
 
 def time_of(loop: Callable[[int], None], steps: int, first: int) -> float:
@@ -85,13 +91,6 @@ def own_step(prepared: Prepared, batch: Batch) -> None:
     loss, _ = prepared.stepper.step(prepared.state, batch, LR)
     if prepared.device.type == "cpu":
         loss.item()
-
-
-def next_batch(prepared: Prepared, step: int, waited: list[float]) -> Batch:
-    start = time.perf_counter()
-    batch = prepared.batches.at(step)
-    waited[0] += time.perf_counter() - start
-    return batch
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """The order of images is a pure function of seed and step."""
 
+import pytest
 import torch
 
 from ptft.augment import NoAugment, Photo
+from ptft.data.ahead import Ahead, ahead_where_it_wins
 from ptft.data.batches import Batches, Order
-from ptft.data.images import ResidentImages
+from ptft.data.images import ChosenImages, DecodedImages, Images, ResidentImages
+from ptft.data.near import fits, moved, near
+from ptft.data.stored import StoredImages
 from ptft.data.task import Examples, Format
 
 LABELS = torch.tensor([0] * 5 + [1] * 30 + [2] * 2)
@@ -50,9 +54,13 @@ def test_balanced_sampling_shows_every_class_equally_often() -> None:
     assert uniform.tolist() == [5, 30, 2]
 
 
-def make_batches(augmentation: NoAugment | Photo, batch_size: int) -> Batches:
-    pixels = torch.randint(0, 256, (37, 3, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    examples = Examples(ResidentImages(pixels), LABELS, [str(index) for index in range(37)])
+def make_pixels(size: int = 12, channels: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (37, channels, size, size), generator=generator).to(torch.uint8)
+
+
+def make_batches(augmentation: NoAugment | Photo, batch_size: int, larger: Images | None = None) -> Batches:
+    examples = Examples(ResidentImages(make_pixels()), LABELS, [str(index) for index in range(37)], larger=larger)
     format_ = Format(12, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
     return Batches(examples, format_, Order(LABELS, batch_size, seed=0), augmentation.build(12), torch.device("cpu"))
 
@@ -70,3 +78,51 @@ def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_it_is_in() ->
     small = torch.cat([make_batches(Photo(name="photo"), 5).at(step).images for step in range(8)])
     large = make_batches(Photo(name="photo"), 40).at(0).images
     assert torch.equal(small, large)
+
+
+def test_crops_of_larger_images_have_the_size_of_the_others_and_do_not_depend_on_the_batch() -> None:
+    larger = ResidentImages(make_pixels(18))
+    small = torch.cat([make_batches(Photo(), 5, larger).at(step).images for step in range(8)])
+    large = make_batches(Photo(), 40, larger).at(0).images
+    assert large.shape == (40, 3, 12, 12)
+    assert torch.equal(small, large)
+    assert not torch.equal(large, make_batches(Photo(), 40).at(0).images)
+
+
+def test_the_next_batch_is_made_meanwhile_where_the_cores_that_compute_are_left_alone() -> None:
+    cpu, gpu, batches = torch.device("cpu"), torch.device("cuda"), make_batches(NoAugment(), 8)
+    resident, decoded = ResidentImages(make_pixels()), DecodedImages([], (3, 12, 12), 1000)
+    some = ChosenImages(ChosenImages(decoded, torch.tensor([0])), torch.tensor([0]))
+    assert ahead_where_it_wins(batches, resident, cpu) is batches
+    assert ahead_where_it_wins(batches, ChosenImages(resident, torch.tensor([0])), cpu) is batches
+    for images, device in ((resident, gpu), (decoded, cpu), (some, cpu)):
+        assert isinstance(ahead_where_it_wins(batches, images, device), Ahead)
+
+
+def test_batches_of_resident_images_made_ahead_are_the_same() -> None:
+    ahead, plain = Ahead(make_batches(Photo(), 8)), make_batches(Photo(), 8)
+    for step in (0, 1, 2, 7, 8, 8, 3):
+        assert torch.equal(ahead.at(step).images, plain.at(step).images)
+
+
+def test_moved_images_are_those_that_were_moved_whatever_held_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [make_pixels(), make_pixels(channels=1)]
+    numbers, rows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([3, 4, 36, 0, 9])
+    stored = StoredImages(files, numbers, rows, 3)
+    expected = stored.take(torch.arange(5))
+    monkeypatch.setattr("ptft.data.near._PORTION_BYTES", 2 * expected[0].numel())
+    found = moved(stored, torch.device("cpu"))
+    assert torch.equal(found.pixels, expected)
+    assert torch.equal(found.take(torch.tensor([4, 1])), stored.take(torch.tensor([4, 1])))
+
+
+def test_images_stay_where_they_are_for_a_cpu_and_where_each_batch_decodes_them() -> None:
+    resident, decoded = ResidentImages(make_pixels()), DecodedImages([], (3, 12, 12), 1000)
+    assert near(resident, torch.device("cpu")) is resident
+    assert near(decoded, torch.device("cuda")) is decoded
+
+
+def test_images_may_take_30_percent_of_the_free_memory_of_a_gpu() -> None:
+    resident = ResidentImages(make_pixels())
+    assert fits(resident, round(resident.pixels.numel() / 0.29))
+    assert not fits(resident, round(resident.pixels.numel() / 0.31))

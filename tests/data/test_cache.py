@@ -64,6 +64,8 @@ def assert_same(found: Task, expected: Task) -> None:
         assert torch.equal(found.parts[part].images.take(rows), examples.images.take(rows)), part
         assert torch.equal(found.parts[part].labels, examples.labels)
         assert found.parts[part].names == examples.names
+        assert (found.parts[part].larger is None) == (examples.larger is None)
+        assert torch.equal(found.parts[part].to_augment.take(rows), examples.to_augment.take(rows)), part
 
 
 def replace_unnoticed(path: Path, content: bytes) -> None:
@@ -101,6 +103,20 @@ class TestSameAsWithout:
         assert "60 images decoded in" in kept.said()
         assert_same(task(photos, kept.cache(), in_channels, image_size=image_size), expected)
         assert "60 images as decoded earlier" in kept.said()
+
+    @pytest.mark.parametrize("grey", [0.3, 1.0])
+    def test_larger_training_images_are_the_same_and_found_too(self, photos: Path, kept: Kept, grey: float) -> None:
+        make_grey(photos, grey)
+        expected = task(photos, image_size=10, store_size=14)
+        assert expected.train.larger is not None
+        assert_same(task(photos, kept.cache(), image_size=10, store_size=14), expected)
+        assert "42 images decoded in" in kept.said()
+        assert_same(task(photos, kept.cache(), image_size=10, store_size=14), expected)
+        said = kept.said()
+        assert "60 images as decoded earlier" in said
+        assert "at 10 px" in said
+        assert "42 images as decoded earlier" in said
+        assert "at 14 px" in said
 
     def test_large_images_of_every_shape_are_the_same(self, tmp_path: Path, kept: Kept) -> None:
         rng = np.random.default_rng(0)

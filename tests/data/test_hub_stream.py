@@ -150,6 +150,20 @@ def test_in_memory_and_mapped_give_the_batches_of_the_folder_in_its_order(ptft: 
         assert list(packed.train.names) == list(folder.train.names)
 
 
+def test_larger_training_images_come_out_of_shards_as_out_of_the_folder(ptft: Ptft, pictures: Path) -> None:
+    ptft("pack", "--data", pictures, "--out", "packed", "--images-per-shard", "9")
+    keys = WHOLE | {"store_size": 18}
+    folder = task_of(Folder.model_validate({"name": "folder", "root": str(pictures)} | keys)).train
+    assert folder.larger is not None
+    for read in ("memory", "mapped", "streaming"):
+        packed = task_of(hub(Path("packed"), read=read, **keys)).train
+        assert packed.larger is not None
+        rows = torch.arange(0, 180, 25)
+        expected = torch.tensor([list(folder.names).index(packed.names[row]) for row in rows.tolist()])
+        assert torch.equal(packed.larger.take(rows), folder.larger.take(expected))
+        assert torch.equal(packed.images.take(rows), folder.images.take(expected))
+
+
 def test_rows_of_a_stream_lie_in_order_so_that_a_pass_reads_shard_by_shard(ptft: Ptft, photos: Path) -> None:
     ptft("pack", "--data", photos, "--out", "packed", "--images-per-shard", "9")
     found = task_of(hub(Path("packed"), read="streaming", image_size=12))
