@@ -13,8 +13,8 @@ from torch import Tensor
 
 Padding = Literal["reflect", "zeros"]
 
-_PORTION = 1 << 21
-"""Numbers that a CPU scales at once: larger buffers come fresh from the system each time, three times as slow."""
+_PORTION = 1 << 20
+"""Numbers that a CPU scales at once: a few images that stay in its caches, a third faster than a whole batch."""
 
 
 def shift_crop(images: Tensor, shifts: Tensor, flipped: Tensor, padding: Padding) -> Tensor:
