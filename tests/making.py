@@ -45,9 +45,10 @@ def call(*arguments: str | Path) -> int:
 
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["ptft", *map(str, arguments)])
-            main()
+            with pytest.raises(SystemExit) as ended:
+                main()
     finally:  # a process that ends leaves signals ignored, which those we start later would inherit
         for number, handler in handlers.items():
             signal.signal(number, handler)
