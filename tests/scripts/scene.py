@@ -86,7 +86,8 @@ def make_scene(path: Path, server: Path) -> Scene:
     """The scene, with nothing run; its `ptft` and `torchrun` are forked by the `quick.py` that listens to `server`."""
     make_images(path / "photos", COLOURS, 12)
     for name in ("task-a", "task-b"):
-        make_images(path / name, COLOURS, 2)  # too few for a race
+        make_images(path / name / "train", COLOURS, 1)  # too few for a race, which would take most of the time
+        make_images(path / name / "test", dict(reversed(COLOURS.items())), 4)
     write_config(path / "run.yaml", train={"steps": STEPS, "ema": 0.9}, checkpoint={"every": {"steps": 20}})
     write_config(
         path / "fixed.yaml",
