@@ -1,12 +1,12 @@
 """Fixtures: the command line called as a user calls it, a folder of images, a quick config."""
 
-import signal
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from making import COLOURS, Ptft, Result, make_images, write_config
+from making import call as call_ptft
 
 _LONG = {"distributed", "scripts", "tracking", "faults", "test_shipped.py", "test_compare.py"}
 
@@ -28,24 +28,13 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 @pytest.fixture
 def ptft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ptft:
     """Calls `ptft ARGUMENTS` in this process, in an empty folder."""
-    from ptft.cli import main
-    from ptft.stop import SIGNALS
-
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ptft", *map(str, arguments)])
         capfd.readouterr()
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:  # a process that ends leaves signals ignored, which those we start later would inherit
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        code = call_ptft(*arguments)
         out, err = capfd.readouterr()
-        code = ended.value.code
-        return Result(code if isinstance(code, int) else 0, out, err)
+        return Result(code, out, err)
 
     return call
 
@@ -68,3 +57,21 @@ def photos(tmp_path: Path) -> Path:
 def config(tmp_path: Path, photos: Path) -> Path:
     """`write_config` as it is, over `photos`."""
     return write_config(tmp_path / "run.yaml")
+
+
+@pytest.fixture(scope="session")
+def _source_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of `config`, trained once for all tests."""
+    folder = tmp_path_factory.mktemp("source")
+    make_images(folder / "photos", COLOURS, 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call_ptft("pretrain", write_config(folder / "run.yaml"), "--out", "source") == 0
+    return folder / "source"
+
+
+@pytest.fixture
+def source(_source_run: Path, config: Path) -> Path:
+    """A checkpoint of blue, green and red: the end of `config`, in a run folder of this test's own."""
+    shutil.copytree(_source_run, config.parent / "source")
+    return Path("source/checkpoints/best.pt")

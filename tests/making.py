@@ -1,6 +1,7 @@
 """What tests make and call: small real images, quick configs, the command line."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 50, 40)}
@@ -34,6 +36,24 @@ class Result:
 
 
 Ptft = Callable[..., Result]
+
+
+def call(*arguments: str | Path) -> int:
+    """Calls `ptft ARGUMENTS` in this process and folder; its exit code."""
+    from ptft.cli import main
+    from ptft.stop import SIGNALS
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["ptft", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                main()
+    finally:  # a process that ends leaves signals ignored, which those we start later would inherit
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
 
 
 def run_process(*arguments: str | Path, cwd: Path, timeout: float = 120) -> Result:

@@ -13,12 +13,6 @@ SHIFTED = {"green": (40, 180, 60), "red": (210, 50, 40), "violet": (180, 140, 22
 
 
 @pytest.fixture
-def source(ptft: Ptft, config: Path) -> Path:
-    """A checkpoint of blue, green and red."""
-    return ptft("pretrain", config, "--out", "source").path
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     """A folder of green, red, violet and yellow: two classes that the source knows, at other places."""
     return make_images(tmp_path / "target", SHIFTED, 15)

@@ -1,15 +1,19 @@
 """A run that was killed or stopped goes on and ends with the very same bits."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from faults.program import Running, run, start
 from making import COLOURS, Ptft, make_images, write_config
 
 from ptft import checkpoint
@@ -38,9 +42,8 @@ def differing(first: Path, second: Path) -> list[str]:
     return [name for name in a if not torch.equal(a[name], b[name])]
 
 
-def start(out: str, cwd: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "ptft", "pretrain", "run.yaml", "--out", out, "--resume"]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_run(out: str, cwd: Path) -> Running:
+    return start("pretrain", "run.yaml", "--out", out, "--resume", cwd=cwd)
 
 
 def saved_steps(folder: Path) -> int:
@@ -49,12 +52,12 @@ def saved_steps(folder: Path) -> int:
     return int(steps[-1].stem.removeprefix("step-")) if steps else 0
 
 
-def kill_after(process: "subprocess.Popen[str]", folder: Path, step: int, signum: int) -> None:
+def kill_after(process: Running, folder: Path, step: int, signum: int) -> None:
     """Sends a signal as soon as a checkpoint of this step or a later one is there."""
     deadline = time.monotonic() + 180
-    while saved_steps(folder) < step and process.poll() is None and time.monotonic() < deadline:
+    while saved_steps(folder) < step and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.send_signal(signum)
+    process.send(signum)
 
 
 def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
@@ -62,10 +65,9 @@ def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
 ) -> None:
     whole = ptft("pretrain", rich_config, "--out", "whole").path
     for step in (1, 25, 50):
-        process = start("killed", tmp_path)
+        process = start_run("killed", tmp_path)
         kill_after(process, tmp_path / "killed", step, signal.SIGKILL)
-        process.communicate(timeout=180)
-        assert process.returncode == -signal.SIGKILL
+        assert process.wait().code == -signal.SIGKILL
     resumed = ptft("pretrain", rich_config, "--out", "killed", "--resume")
     assert "resumed at step" in resumed.err
     assert differing(whole, resumed.path) == []
@@ -74,21 +76,19 @@ def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
     assert metrics[0] == metrics[1]
 
 
-CRASH = """
-import os, sys
-import ptft.train.saver as saver
-links = int(sys.argv.pop(1))
-link = saver.link_durably
-def crash(existing, path):
-    global links
-    links -= 1
-    if links < 0:
-        os._exit(9)
-    link(existing, path)
-saver.link_durably = crash
-from ptft.cli import main
-main()
-"""
+def crash_after(links: int) -> None:
+    """The process is gone before it gives a checkpoint its next name."""
+    import ptft.train.saver
+
+    link, left = ptft.train.saver.link_durably, [links]
+
+    def crash(existing: Path, path: Path) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+        link(existing, path)
+
+    ptft.train.saver.link_durably = crash
 
 
 @pytest.mark.parametrize("links", [0, 3, 4])
@@ -97,8 +97,7 @@ def test_a_run_that_died_between_two_names_of_a_checkpoint_keeps_the_right_best(
 ) -> None:
     settings = ["pretrain", "run.yaml", "--resume", "--set", "checkpoint.every={steps: 7}", "--out"]
     whole = ptft(*settings, "whole").path
-    command = [sys.executable, "-c", CRASH, str(links), *settings, "died"]
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=180).returncode == 9
+    assert run(*settings, "died", cwd=tmp_path, before=partial(crash_after, links)).code == 9
     resumed = ptft(*settings, "died")
     assert resumed.code == 0, resumed.err
     assert differing(whole, resumed.path) == []
@@ -114,20 +113,19 @@ def test_the_comparison_sees_a_different_augmentation(ptft: Ptft, rich_config: P
 def test_a_signal_saves_the_state_and_exits_with_128_and_its_number(
     rich_config: Path, tmp_path: Path, signum: int
 ) -> None:
-    process = start("stopped", tmp_path)
+    process = start_run("stopped", tmp_path)
     kill_after(process, tmp_path / "stopped", 4, signum)
-    process.send_signal(signum)  # a second one changes nothing
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 128 + signum
-    assert out == ""
+    process.send(signum)  # a second one changes nothing
+    result = process.wait()
+    assert result.code == 128 + signum
+    assert result.out == ""
     name = signal.Signals(signum).name
-    assert err.splitlines()[-1] == (
+    assert result.err.splitlines()[-1] == (
         f"ptft: stopped by {name}; the same command with --resume goes on with the run in stopped."
     )
     status = json.loads((tmp_path / "stopped" / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("stopped", 128 + signum)
-    again = start("stopped", tmp_path)
-    assert again.communicate(timeout=180)[0] == "stopped/checkpoints/best.pt\n"
+    assert start_run("stopped", tmp_path).wait().out == "stopped/checkpoints/best.pt\n"
 
 
 IMPORTING = """
@@ -155,27 +153,29 @@ def test_a_signal_while_modules_are_imported_ends_at_once_with_one_line(
     assert done.stderr == f"ptft: stopped by {signal.Signals(signum).name}.\n"
 
 
-SIGNALLED = """
-import os, signal, sys
-import ptft.run, ptft.train.evaluate, ptft.checkpoint
-from ptft.entry import main
-from torch import nn
-from ptft.models.classifier import Classifier
-wanted = sys.argv.pop(1)
-def send(module, arguments):
-    if isinstance(module, Classifier) and module.training == (wanted == "training"):
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-nn.modules.module.register_module_forward_pre_hook(send)
-if wanted == "saving":
-    sys.addaudithook(lambda event, paths: event == "os.rename" and str(paths[1]).endswith(".pt") and send_once())
-if wanted == "reading":
-    sys.addaudithook(lambda event, path: event == "open" and str(path[0]).endswith(".jpg") and send_once())
-def send_once(sent=[]):
-    if not sent:
-        sent.append(os.kill(os.getpid(), signal.SIGTERM))
-main()
-"""
+def signal_oneself(wanted: str) -> None:
+    """SIGTERM at the first moment of this part of the run; twice where it has many."""
+    from torch import nn
+
+    from ptft.models.classifier import Classifier
+
+    def send(module: nn.Module, arguments: Any) -> None:
+        if isinstance(module, Classifier) and module.training == (wanted == "training"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    sent: list[None] = []
+
+    def look(event: str, arguments: Any) -> None:
+        is_saving = event == "os.rename" and str(arguments[1]).endswith(".pt")
+        is_reading = event == "open" and str(arguments[0]).endswith(".jpg")
+        if not sent and {"saving": is_saving, "reading": is_reading}[wanted]:
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    if wanted in ("saving", "reading"):
+        sys.addaudithook(look)
+    else:
+        nn.modules.module.register_module_forward_pre_hook(send)
 
 
 @pytest.mark.parametrize("wanted", ["reading", "training", "evaluation", "saving"])
@@ -184,23 +184,12 @@ def test_a_signal_in_any_part_of_a_run_saves_what_is_done(
 ) -> None:
     """Every session is stopped at its first such moment; together they still end as one that was not."""
     whole = ptft("pretrain", rich_config, "--out", "whole").path
-    command = [
-        sys.executable,
-        "-c",
-        SIGNALLED,
-        wanted,
-        "pretrain",
-        str(rich_config),
-        "--out",
-        "cut",
-        "--resume",
-        "--no-cache",
-    ]
+    command = ("pretrain", rich_config, "--out", "cut", "--resume", "--no-cache")
     for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
-        assert done.returncode == 128 + signal.SIGTERM, done.stderr
-        assert done.stderr.splitlines()[-1].endswith("the same command with --resume goes on with the run in cut.")
-        assert "Traceback" not in done.stderr
+        done = run(*command, cwd=tmp_path, before=partial(signal_oneself, wanted))
+        assert done.code == 128 + signal.SIGTERM, done.err
+        assert done.err.splitlines()[-1].endswith("the same command with --resume goes on with the run in cut.")
+        assert "Traceback" not in done.err
     result = ptft("pretrain", rich_config, "--out", "cut", "--resume")
     assert ("resumed" in result.err) == (wanted != "reading")
     assert differing(whole, result.path) == []

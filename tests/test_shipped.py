@@ -41,7 +41,7 @@ def test_the_configs_are_found() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_a_torchvision_model_trains_and_finetunes_from_the_command_line(ptft: Ptft, tmp_path: Path, name: str) -> None:
-    make_images(tmp_path / "photos", COLOURS, 8, size=32)
+    make_images(tmp_path / "photos", COLOURS, 8, size=16)
     config = write_config(tmp_path / "run.yaml", model={"name": name, "small_stem": True}, train={"steps": 2})
     sections = config.read_text().replace('"width": 4, ', "").replace(', "width": 4', "")
     config.write_text(sections)
@@ -51,7 +51,9 @@ def test_a_torchvision_model_trains_and_finetunes_from_the_command_line(ptft: Pt
     assert "100.0 % of the backbone loaded" in result.err
 
 
-def test_the_demo_tells_its_table_and_can_be_called_again(ptft: Ptft) -> None:
+def test_the_demo_tells_its_table_and_can_be_called_again(ptft: Ptft, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a shorter pretraining than a user's."""
+    monkeypatch.setattr("ptft.demo.SOURCE_EPOCHS", 1)
     first = ptft("demo", "--seeds", "2", "--json")
     assert first.code == 0, first.err
     assert len(first.json["random"]) == len(first.json["pretrained"]) == 2

@@ -84,16 +84,17 @@ def _stop(run: Path) -> None:
     (run / "status.json").write_text(json.dumps(status | {"state": "stopped"}))
 
 
+FEW_STEPS = ("--set", "train.steps=2")  # where a file is harmless
 COMMANDS = {
     "inspect": ("inspect", "bad.pt"),
     "inspect --verify": ("inspect", "--verify", "--json", "bad.pt"),
     "evaluate": ("evaluate", "bad.pt", "--data", "photos"),
     "predict": ("predict", "bad.pt", "photos"),
-    "finetune": ("finetune", "--from", "bad.pt", "--data", "photos", "--out", "new"),
+    "finetune": ("finetune", "--from", "bad.pt", "--data", "photos", "--out", "new", *FEW_STEPS),
     "check": ("check", "run.yaml", "--from", "bad.pt"),
     "score": ("score", "bad.pt", "--data", "photos"),
     "leak": ("leak", "bad.pt", "--data", "photos"),
-    "compare": ("compare", "--from", "bad.pt", "--data", "photos", "--out", "new"),
+    "compare": ("compare", "--from", "bad.pt", "--data", "photos", "--out", "new", *FEW_STEPS),
     "--resume": ("pretrain", "run.yaml", "--out", "run", "--resume"),
 }
 

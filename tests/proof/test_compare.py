@@ -4,19 +4,19 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-from making import COLOURS, Ptft, Result, make_images, run_process, write_config
+from faults.program import Running, run, start
+from making import COLOURS, Ptft, make_images, write_config
 
 from ptft.checkpoint import read
 
 SECTION = {"labels_per_class": [2, "all"], "seeds": 2, "tuning_seeds": 1, "jobs": 2}
 SECTION |= {"lrs": {arm: [0.01, 0.1] for arm in ("random", "pretrained")}}
+COMPARE = ("compare", "run.yaml", "--from", "source/checkpoints/best.pt")
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +26,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_images(folder / "photos", COLOURS, 20)
     make_images(folder / "things", {"dark": (60, 60, 60), "light": (120, 120, 120)}, 20)
     write_config(folder / "source.yaml")
-    assert run_process("pretrain", "source.yaml", "--out", "source", cwd=folder).code == 0
+    assert run("pretrain", "source.yaml", "--out", "source", cwd=folder).code == 0
     write_config(folder / "run.yaml", data={"root": "things"}, train={"steps": 6, "batch_size": 4}, compare=SECTION)
-    first = compare(folder, "--json")
+    first = start(*COMPARE, "--json", cwd=folder).wait(600)
     assert first.code == 0, first.err
     (folder / "stdout.json").write_text(first.out)
     (folder / "stderr.txt").write_text(first.err)
     return folder
-
-
-def compare(folder: Path, *arguments: str) -> Result:
-    return run_process(
-        "compare", "run.yaml", "--from", "source/checkpoints/best.pt", *arguments, cwd=folder, timeout=600
-    )
 
 
 def cells(folder: Path) -> list[Path]:
@@ -128,22 +122,21 @@ def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_th
     ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    command = ["compare", "run.yaml", "--from", "source/checkpoints/best.pt"]
-    refused = ptft(*command)
+    refused = ptft(*COMPARE)
     assert (refused.code, refused.out) == (2, "")
     assert "--resume" in refused.err
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
-    again = ptft(*command, "--resume", "--json")
+    again = ptft(*COMPARE, "--resume", "--json")
     assert "runs to do" not in again.err
     first = json.loads((place / "stdout.json").read_text())
     assert again.json | {"command": ""} == first | {"command": ""}
     after = {path for path in before if path.stat().st_mtime_ns != before[path]}
     changed = {"compare.json", "report.html", "config.yaml", "status.json", "log.txt", ".lock"}
     assert after <= {place / "runs/run-compare" / name for name in changed}
-    other = ptft(*command, "--resume", "--set", "augment.shift=1")
+    other = ptft(*COMPARE, "--resume", "--set", "augment.shift=1")
     assert other.code == 2
     assert "augment.shift: the run has null, now 1" in other.err
-    longer = ptft(*command, "--resume", "--set", "train.steps=9")
+    longer = ptft(*COMPARE, "--resume", "--set", "train.steps=9")
     assert longer.code == 2
     assert "Only the section compare may change" in longer.err
 
@@ -185,7 +178,7 @@ def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
     ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    first = ["compare", "run.yaml", "--from", "source/checkpoints/best.pt", "--out", "refused"]
+    first = [*COMPARE, "--out", "refused"]
     assert ptft("pretrain", "source.yaml", "--set", "model.width=6", "--out", "wider").code == 0
     odd = ptft(*first, "--from", "wider/checkpoints/best.pt", "--seeds", "3")
     assert (odd.code, odd.out) == (2, "")
@@ -206,7 +199,7 @@ def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
     assert not (place / "refused/cells").exists()
 
 
-def children(process: "subprocess.Popen[str]") -> list[int]:
+def children(process: Running) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
@@ -223,29 +216,31 @@ def has_trained(out: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="children are found in /proc")
-def test_stopped_or_killed_it_leaves_no_process_and_ends_with_the_same_table(place: Path) -> None:
+def test_stopped_or_killed_it_leaves_no_process_and_ends_with_the_same_table(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
     out = place / "killed"
-    command = [sys.executable, "-m", "ptft", "compare", "run.yaml", "--from", "source/checkpoints/best.pt"]
-    command += ["--out", "killed", "--resume", "--json"]
+    command = (*COMPARE, "--out", "killed", "--resume", "--json")
     for signum, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-        process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = start(*command, cwd=place)
         deadline = time.monotonic() + 300
         while not (has_trained(out) and len(children(process)) > 1) and time.monotonic() < deadline:
             time.sleep(0.01)
         left = children(process)
-        process.send_signal(signum)
-        said = process.communicate(timeout=300)[1]
-        assert process.returncode == code, said
+        process.send(signum)
+        result = process.wait(300)
+        assert result.code == code, result.err
         while not all(state(pid) in "gone Z" for pid in left) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert all(state(pid) in "gone Z" for pid in left)
     done = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/summary.json")}
     assert done
-    result = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
+    result = ptft(*command)
+    assert result.code == 0, result.err
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in done.items())
     whole = json.loads((place / "stdout.json").read_text())
-    assert json.loads(result.stdout)["points"] == whole["points"]
+    assert result.json["points"] == whole["points"]
 
 
 def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""`ptft` for scripts that start it often: forked from a process that has imported everything once.
+"""`ptft` and `torchrun` for scripts that start them often: forked from a process that has imported everything once.
 
-`python quick.py serve SOCKET` answers; `python quick.py call SOCKET ARGUMENT…` is the command: it hands over its
-arguments, folder, environment and streams, passes signals on, and ends as the ptft process does, which dies with it.
+`python quick.py serve SOCKET` answers; `python quick.py call SOCKET PROGRAM ARGUMENT…` is the command: it hands over
+its arguments, folder, environment and streams, passes signals on, and ends as the program does, which dies with it.
 """
 
 import array
@@ -21,9 +21,10 @@ _SECONDS_BETWEEN_LOOKS = 0.02
 
 
 def serve(path: str) -> None:
-    """Forks a ptft for every call, until it is killed."""
+    """Forks a program for every call, until it is killed."""
     import matplotlib.pyplot  # noqa: F401
     import torch._dynamo
+    import torch.distributed.run
     import torch.utils.tensorboard  # noqa: F401
 
     import ptft.augment.pipelines
@@ -71,6 +72,7 @@ def _fork(call: socket.socket) -> int:
     code = 1
     try:
         _run(streams, told)
+        code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
     except BaseException:
@@ -82,8 +84,9 @@ def _fork(call: socket.socket) -> int:
 
 def _run(streams: list[int], told: dict[str, Any]) -> None:
     import torch
+    import torch.distributed.run
 
-    from ptft.cli import main
+    import ptft.cli
 
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
@@ -92,12 +95,12 @@ def _run(streams: list[int], told: dict[str, Any]) -> None:
     os.chdir(told["folder"])
     os.environ.clear()
     os.environ.update(told["environment"])
-    sys.argv = ["ptft", *told["arguments"]]
+    sys.argv = told["command"]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    main()
+    {"ptft": ptft.cli.main, "torchrun": torch.distributed.run.main}[sys.argv[0]]()
 
 
-def call(path: str, arguments: list[str]) -> int:
+def call(path: str, command: list[str]) -> int:
     """The command."""
     pid, early = 0, 0
 
@@ -110,7 +113,7 @@ def call(path: str, arguments: list[str]) -> int:
 
     for number in _SIGNALS:
         signal.signal(number, pass_on)
-    told = {"arguments": arguments, "folder": str(os.getcwd()), "environment": dict(os.environ)}  # noqa: PTH109
+    told = {"command": command, "folder": str(os.getcwd()), "environment": dict(os.environ)}  # noqa: PTH109
     content = json.dumps(told).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)

@@ -83,10 +83,11 @@ class Scene:
 
 
 def make_scene(path: Path, server: Path) -> Scene:
-    """The scene, with nothing run; its `ptft` is forked by the `quick.py` that listens to the socket `server`."""
+    """The scene, with nothing run; its `ptft` and `torchrun` are forked by the `quick.py` that listens to `server`."""
     make_images(path / "photos", COLOURS, 12)
     for name in ("task-a", "task-b"):
-        make_images(path / name, COLOURS, 8)
+        make_images(path / name / "train", COLOURS, 1)  # too few for a race, which would take most of the time
+        make_images(path / name / "test", dict(reversed(COLOURS.items())), 4)
     write_config(path / "run.yaml", train={"steps": STEPS, "ema": 0.9}, checkpoint={"every": {"steps": 20}})
     write_config(
         path / "fixed.yaml",
@@ -96,7 +97,7 @@ def make_scene(path: Path, server: Path) -> Scene:
         train={"steps": STEPS},
         checkpoint={"every": {"steps": 20}},
     )
-    commands = {"ptft": [str(QUICK), "call", str(server)], "torchrun": ["-m", "torch.distributed.run"]}
+    commands = {name: [str(QUICK), "call", str(server), name] for name in ("ptft", "torchrun")}
     commands |= {name: [_SCHEDULER, name] for name in ("sbatch", "srun", "scontrol")}
     for name, arguments in commands.items():
         command = path / "bin" / name

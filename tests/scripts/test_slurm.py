@@ -3,6 +3,7 @@
 import importlib.util
 
 import pytest
+from distributed.job import run_job
 from making import Ptft, write_config
 from scripts.scene import ROOT, Scene
 
@@ -78,9 +79,9 @@ def test_only_a_status_that_this_start_wrote_tells_the_exit_code(scene: Scene, w
     importlib.util.find_spec("ptft.distributed") is None, reason="needs ptft under torchrun (ptft.distributed)"
 )
 def test_a_job_on_two_nodes_is_warned_requeued_and_ends_with_the_same_weights(scene: Scene) -> None:
-    job = ("sbatch", "--nodes=2", "--gpus-per-node=1", SLURM / "train.sh")
+    job = ("sbatch", "--nodes=2", "--gpus-per-node=1", "--cpus-per-task=1", SLURM / "train.sh")
     command = ("pretrain", "run.yaml", "--set", "train.steps=60", "--set", "checkpoint.every.steps=4")
-    assert scene.run(*job, "whole", *command).returncode == 0, log(scene)
+    assert run_job(2, *command, "--out", "whole", cwd=scene.path).code == 0
     done = scene.run(*job, "runs/source", *command, WARN_WHEN=f"runs/source/{SAVED}")
     assert done.returncode == 0, log(scene)
     assert "requeued" in log(scene)

@@ -1,11 +1,10 @@
 """Tables of small images, and a run of each task that is made once and copied for every test."""
 
 import shutil
-import signal
-import sys
 from pathlib import Path
 
 import pytest
+from making import call
 from making_tasks import MULTI, NUMBERS, Shapes, write
 
 
@@ -17,22 +16,13 @@ def shapes(tmp_path: Path) -> Shapes:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tables and runs/multi, runs/numbers."""
-    from ptft.cli import main
-    from ptft.stop import SIGNALS
-
     folder = tmp_path_factory.mktemp("finished")
     Shapes(folder / "shapes")
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     for name, sections in (("multi", MULTI), ("numbers", NUMBERS)):
         config = write(folder / f"{name}.yaml", sections)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr(sys, "argv", ["ptft", "pretrain", config.name])
-            with pytest.raises(SystemExit) as ended:
-                main()
-        assert not ended.value.code
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+            assert call("pretrain", config.name) == 0
     return folder
 
 

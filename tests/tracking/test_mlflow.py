@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faults.program import run, start
+from faults.program import start
 from making import Ptft, write_config
 from tracking.mlflow_server import QUIET, Server, points_of
 
@@ -91,17 +92,17 @@ def test_a_run_is_in_mlflow_with_config_numbers_scores_and_end(ptft: Ptft, confi
     assert not list(Path("whole").glob("events.*"))
 
 
-def test_a_run_killed_and_resumed_is_one_run_without_doubled_points(config: Path, server: Server) -> None:
+def test_a_run_killed_and_resumed_is_one_run_without_doubled_points(ptft: Ptft, config: Path, server: Server) -> None:
     folder = config.parent / "killed"
     long = ("--set", "train.steps=400", "--set", "checkpoint.every.steps=10", "--resume", "--out", "killed")
     running = start("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri))
     while running.is_alive() and not list(folder.glob("checkpoints/step-*50.pt")):
-        pass
+        time.sleep(0.005)
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
     before = the_run(str(folder), server)
     assert before.info.status == "RUNNING"
-    assert run("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri)).code == 0
+    assert ptft("pretrain", "run.yaml", *long).code == 0
     found = the_run(str(folder), server)
     assert found.info.run_id == before.info.run_id
     assert found.info.status == "FINISHED"
@@ -113,7 +114,7 @@ def test_a_run_stopped_by_a_signal_is_told_so(config: Path, server: Server) -> N
     long = ("--set", "train.steps=100000", "--set", "checkpoint.every.steps=10", "--out", "stopped")
     running = start("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri))
     while running.is_alive() and not list(folder.glob("checkpoints/step-*50.pt")):
-        pass
+        time.sleep(0.005)
     running.send(signal.SIGTERM)
     assert running.wait().code == 143
     found = the_run(str(folder), server)
@@ -132,27 +133,24 @@ def test_a_longer_run_and_a_tracker_named_later_have_everything(ptft: Ptft, conf
     assert found.data.tags["ptft.train.steps"] == "24"
 
 
-def test_a_server_that_goes_away_is_told_once_and_given_the_rest_later(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    server = Server(tmp_path / "other")
-    server.start()
+def test_a_server_that_goes_away_is_told_once_and_given_the_rest_later(
+    ptft: Ptft, config: Path, server: Server
+) -> None:
+    long = ("--set", "train.steps=400", "--set", "checkpoint.every.steps=10", "--out", "left")
+    running = start("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri))
+    while running.is_alive() and not list((config.parent / "left").glob("checkpoints/step-*50.pt")):
+        time.sleep(0.005)
+    server.kill()
     try:
-        long = ("--set", "train.steps=400", "--set", "checkpoint.every.steps=10", "--out", "left")
-        running = start("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri))
-        while running.is_alive() and not list((config.parent / "left").glob("checkpoints/step-*50.pt")):
-            pass
-        server.kill()
         result = running.wait()
-        assert result.code == 0, result.err
-        assert result.err.count("mlflow failed and gets no more of this run") == 1
-        assert lines(str(config.parent / "left"))[-1]["step"] == 400
-        server.start()
-        again = ("--set", "train.steps=410", *long[2:], "--resume")
-        assert run("pretrain", "run.yaml", *again, cwd=config.parent, before=Tracked(server.uri)).code == 0
-        found = the_run(str(config.parent / "left"), server)
-        assert points(found, server) == points_of(lines(str(config.parent / "left")))
     finally:
-        server.kill()
+        server.start()
+    assert result.code == 0, result.err
+    assert result.err.count("mlflow failed and gets no more of this run") == 1
+    assert lines("left")[-1]["step"] == 400
+    assert ptft("pretrain", "run.yaml", "--set", "train.steps=410", *long[2:], "--resume").code == 0
+    found = the_run("left", server)
+    assert points(found, server) == points_of(lines("left"))
 
 
 def test_a_server_that_cannot_be_reached_ends_a_new_run_before_it_begins(
@@ -172,9 +170,11 @@ def test_a_server_that_cannot_be_reached_ends_a_new_run_before_it_begins(
     assert "the run goes on without it" in resumed.err
 
 
-def test_a_password_in_the_uri_is_not_told(config: Path, server: Server) -> None:
-    uri = server.uri.replace("http://", "http://user:secret@")
-    result = run("pretrain", "run.yaml", "--out", "private", cwd=config.parent, before=Tracked(uri))
+def test_a_password_in_the_uri_is_not_told(
+    ptft: Ptft, config: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("http://", "http://user:secret@"))
+    result = ptft("pretrain", "run.yaml", "--out", "private")
     assert result.code == 0, result.err
     assert server.uri in result.err
     assert "secret" not in result.err

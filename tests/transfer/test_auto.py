@@ -26,12 +26,6 @@ def sets(*settings: str) -> list[str]:
 
 
 @pytest.fixture
-def source(ptft: Ptft, config: Path) -> Path:
-    """A checkpoint of blue, green and red."""
-    return ptft("pretrain", config, "--out", "source").path
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     """Three classes that the source does not know."""
     return make_images(tmp_path / "target", SHIFTED, 12)

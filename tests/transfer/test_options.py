@@ -24,12 +24,6 @@ SHIFTED = {"cyan": (60, 190, 200), "orange": (230, 150, 40), "violet": (180, 140
 
 
 @pytest.fixture
-def source(ptft: Ptft, config: Path) -> Path:
-    """A checkpoint of blue, green and red."""
-    return ptft("pretrain", config, "--out", "source").path
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     """Three classes that the source does not know."""
     return make_images(tmp_path / "target", SHIFTED, 15)

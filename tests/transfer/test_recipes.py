@@ -21,12 +21,6 @@ NEEDED = {"surgical": {"stages": "[stage2]"}}
 
 
 @pytest.fixture
-def source(ptft: Ptft, config: Path) -> Path:
-    """A checkpoint of blue, green and red."""
-    return ptft("pretrain", config, "--out", "source").path
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     """Three classes that the source does not know."""
     return make_images(tmp_path / "target", SHIFTED, 15)
