@@ -83,7 +83,7 @@ def decide(course: Course) -> Decision:
         return Decision(decided(config, Racer("full", config.optim.lr)), (said_so,))
     racers = racers_of(config, has_own_head=course.has_own_head)
     near = measure_nearness(course.task, course.source, course.untrained, course.device, course.check_stop)
-    if near.is_hopeless_for_random:
+    if near.is_clear:
         racers = [racer for racer in racers if racer.recipe != "random"]
     said = [f"auto: {near.sentence()}"]
     folds = folds_of(course.task, config.seed)
@@ -99,7 +99,7 @@ def decide(course: Course) -> Decision:
     console.say("\n".join(said))
     first, last = _run(course, found, folds[: found.num_folds])
     results = first if not last else last | {racer: first[racer] for racer in first if racer == PROBE}
-    choice = winner_of(results)
+    choice = winner_of(results, is_clear=near.is_clear)
     _print(console, first, last)
     why = _choice_sentences(results, choice)
     console.say("\n".join(why))

@@ -30,13 +30,13 @@ class Nearness:
     labels_per_class: float
 
     @property
-    def is_hopeless_for_random(self) -> bool:
-        """Whether random weights need not be tried: few labels, and features far ahead of random ones."""
+    def is_clear(self) -> bool:
+        """Few labels, and features far ahead of random ones: these need not be tried, and a frozen backbone may do."""
         return self.labels_per_class <= _FEW and self.source - self.untrained >= _NEAR
 
     def sentence(self) -> str:
         """Both accuracies, and what they say."""
-        words = "random weights are not tried" if self.is_hopeless_for_random else "random weights may win"
+        words = "random weights are not tried" if self.is_clear else "random weights may win"
         return (
             f"{self.labels_per_class:.3g} labels a class; nearest neighbours in the source's features name "
             f"{100 * self.source:.1f} % of the training images right, in those of random weights "

@@ -11,7 +11,7 @@ from ptft.train.evaluate import Predictions
 from ptft.transfer.recipes import RecipeName
 
 _SPREAD = 0.03
-_PRIOR: dict[RecipeName, float] = {"lp-ft": 0.01, "random": -0.01}
+_FAVOUR = 0.01
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,33 @@ def best_of_each(results: Mapping[Racer, Result]) -> list[Racer]:
     return found
 
 
-def winner_of(results: Mapping[Racer, Result]) -> Racer:
+def winner_of(results: Mapping[Racer, Result], *, is_clear: bool) -> Racer:
     """The racer that is expected to be the best, given what it showed and what is known of its recipe beforehand.
 
     A few dozen images say little, and the best of ten racers on them is mostly the luckiest. So the differences to a
     racer of reference are shrunk as a normal prior has it (Gelman et al. 2013, Bayesian data analysis, section 2.5):
     with a true difference of mean m and standard deviation 3 points, and d observed with standard error s, it is
-    (9 d + s² m) / (9 + s²). m is 1 point in favour of LP-FT, which distorts least and ends where full finetuning ends
-    (Kumar et al. 2022), and 1 point against random weights, which win only where it is no chance. Many images decide
-    alone.
+    (9 d + s² m) / (9 + s²). m is 1 point against random weights, which win only where it is no chance, and 1 point in
+    favour of LP-FT, which distorts least and ends where full finetuning ends (Kumar et al. 2022); where labels are few
+    and the features clearly good, in favour of the probe, which leaves them as they are. Many images decide alone.
+
+    Args:
+        results: of all racers on the same images.
+        is_clear: see `Nearness`.
     """
-    reference = max(results, key=lambda racer: (_prior(racer), results[racer].rank))
-    return max(results, key=lambda racer: (_gain(results, racer, reference), _prior(racer), results[racer].rank))
+    prior: dict[RecipeName, float] = {"probe" if is_clear else "lp-ft": _FAVOUR, "random": -_FAVOUR}
+
+    def expected(racer: Racer) -> tuple[float, float, tuple[float, float]]:
+        favour = prior.get(racer.recipe, 0.0)
+        return _gain(results[racer], results[reference], favour - favour_of_reference), favour, results[racer].rank
+
+    reference = max(results, key=lambda racer: (prior.get(racer.recipe, 0.0), results[racer].rank))
+    favour_of_reference = prior.get(reference.recipe, 0.0)
+    return max(results, key=expected)
 
 
-def _gain(results: Mapping[Racer, Result], racer: Racer, reference: Racer) -> float:
-    """Expected accuracy of a racer beyond that of the reference."""
-    difference = results[racer].right.double() - results[reference].right.double()
+def _gain(result: Result, reference: Result, prior: float) -> float:
+    """Expected accuracy beyond that of the reference, of which `prior` is the mean beforehand."""
+    difference = result.right.double() - reference.right.double()
     square_error = difference.var(correction=0).item() / len(difference)
-    prior = _prior(racer) - _prior(reference)
     return (_SPREAD**2 * difference.mean().item() + square_error * prior) / (_SPREAD**2 + square_error)
-
-
-def _prior(racer: Racer) -> float:
-    return _PRIOR.get(racer.recipe, 0.0)

@@ -30,13 +30,17 @@ Pictures that follow each other stand side by side where there is room.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ptft.errors import StorageError, UsageError
 from ptft.storage import write_text_durably
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _SIGNATURE = b'<meta name="generator" content="ptft">'
 
@@ -223,16 +227,20 @@ def write_page(path: Path, page: Page) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
-
     from ptft.report.graph import draw_graph
+
+    html = _template().render(page=page, draw_graph=draw_graph, grouped=_grouped)
+    # Names of files and classes may hold what no encoding carries.
+    write_text_durably(path, html.encode("utf-8", "replace").decode())
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["tidy"] = _tidy
-    template = environment.from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
-    html = template.render(page=page, draw_graph=draw_graph, grouped=_grouped)
-    # Names of files and classes may hold what no encoding carries.
-    write_text_durably(path, html.encode("utf-8", "replace").decode())
+    return environment.from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
 
 
 def check_replaceable(path: Path, flag: str) -> None:

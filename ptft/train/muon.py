@@ -57,7 +57,7 @@ def _polynomial(gram: Tensor, a: float, b: float, c: float) -> Tensor:
 
 def hidden_parameters(model: nn.Module) -> set[Parameter]:
     """Kernels and matrices, except the head's and those that whiten; none of those of a single row or column."""
-    others = {*model.head.parameters()} if isinstance(model, Classifier) else set()
+    others: set[Tensor] = {*model.head.parameters()} if isinstance(model, Classifier) else set()
     others |= {part.weight for part in model.modules() if isinstance(part, Whitening)}
     return {one for one in model.parameters() if one.ndim > 1 and 1 < len(one) < one.numel() and one not in others}
 

@@ -153,30 +153,35 @@ def test_few_images_leave_it_to_lp_ft_and_many_decide_alone() -> None:
     calm = Racer("lp-ft", 0.01)
     for times, winner in ((1, calm), (30, FULL)):
         ahead, behind = result(*([0, 1, 1] + [1] * 20) * times), result(*([1, 0, 0] + [1] * 20) * times)
-        assert winner_of({FULL: ahead, calm: behind}) == winner
+        assert winner_of({FULL: ahead, calm: behind}, is_clear=False) == winner
+
+
+def test_few_labels_and_clearly_good_features_favour_the_probe_instead() -> None:
+    calm, alike = Racer("lp-ft", 0.01), [1, 0] * 10
+    for is_clear, winner in ((True, PROBE), (False, calm)):
+        assert winner_of({PROBE: result(*alike), calm: result(*alike[::-1])}, is_clear=is_clear) == winner
 
 
 def test_the_expected_gain_is_that_of_two_normals() -> None:
-    results = {FULL: result(*[1] * 9, 0), Racer("lp-ft", 0.01): result(*[1] * 8, 0, 0)}
     variance, error = 0.03**2, 0.09 / 10
     expected = (variance * 0.1 - error * 0.01) / (variance + error)
-    assert _gain(results, FULL, Racer("lp-ft", 0.01)) == pytest.approx(expected)
+    assert _gain(result(*[1] * 9, 0), result(*[1] * 8, 0, 0), -0.01) == pytest.approx(expected)
 
 
 def test_random_weights_win_only_where_it_is_no_chance() -> None:
     good, better = [1] * 80 + [0] * 20, [1] * 90 + [0] * 10
-    assert winner_of({FULL: result(*good), RANDOM: result(*better)}) == RANDOM
+    assert winner_of({FULL: result(*good), RANDOM: result(*better)}, is_clear=False) == RANDOM
     by_two_of_many_disagreements = [0] * 15 + [1] * 82 + [0] * 3
     assert sum(by_two_of_many_disagreements) > sum(good)
-    assert winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}) == FULL
-    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}) == FULL
-    assert winner_of({PROBE: result(*better), FULL: result(*good)}) == PROBE
+    assert winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}, is_clear=False) == FULL
+    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}, is_clear=False) == FULL
+    assert winner_of({PROBE: result(*better), FULL: result(*good)}, is_clear=False) == PROBE
 
 
 def test_random_weights_are_not_tried_where_few_labels_meet_features_far_ahead() -> None:
-    assert Nearness(0.8, 0.5, labels_per_class=10).is_hopeless_for_random
-    assert not Nearness(0.6, 0.5, labels_per_class=10).is_hopeless_for_random
-    assert not Nearness(0.8, 0.5, labels_per_class=100).is_hopeless_for_random
+    assert Nearness(0.8, 0.5, labels_per_class=10).is_clear
+    assert not Nearness(0.6, 0.5, labels_per_class=10).is_clear
+    assert not Nearness(0.8, 0.5, labels_per_class=100).is_clear
 
 
 def test_a_racer_that_diverged_names_nothing_and_cannot_win() -> None:
@@ -184,7 +189,7 @@ def test_a_racer_that_diverged_names_nothing_and_cannot_win() -> None:
     diverged = Result.of([Predictions(torch.full((10, 2), float("nan")), labels)])
     fair = Result.of([Predictions(torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3), labels)])
     assert diverged.top1 == 0
-    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}) == Racer("full", 0.1)
+    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}, is_clear=False) == Racer("full", 0.1)
 
 
 def test_a_run_that_ends_by_the_clock_does_not_race_half_of_the_steps_it_may_take() -> None:
