@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from ptft.allocator import keep_freed_memory
 from ptft.config.load import load
 from ptft.data.ahead import Ahead
 from ptft.data.batches import Batch
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as every command of ptft does
     prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Console())
     batches = prepared.batches.made_at_once if isinstance(prepared.batches, Ahead) else prepared.batches
     ahead, fixed = Ahead(batches), batches.at(0)

@@ -46,6 +46,7 @@ class TestRegistry:
             "test": 0.2,
             "split_seed": 0,
             "image_size": None,
+            "store_size": None,
             "mean": None,
             "std": None,
             "on_bad_image": "error",

@@ -70,7 +70,9 @@ def test_only_a_status_that_this_start_wrote_tells_the_exit_code(scene: Scene, w
     status.parent.mkdir(parents=True)
     status.write_text('{"exit_code": 143}')
     srun = scene.path / "bin" / "srun"
-    srun.write_text("#!/bin/sh\n" + (f"echo '{{\"exit_code\": 130}}' > {status}\n" if writes else "") + "exit 1\n")
+    srun.write_text(
+        "#!/bin/sh\nsleep 0.1\n" + (f"echo '{{\"exit_code\": 130}}' > {status}\n" if writes else "") + "exit 1\n"
+    )
     job = ("sbatch", "--nodes=2", SLURM / "train.sh", "runs/source", "pretrain", "run.yaml")
     assert scene.run(*job).returncode == code
 
