@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import ValidationError
+
 from ptft.checkpoint import Checkpoint, read_weights
 from ptft.drift import MAY_CHANGE, flat
 from ptft.errors import CheckpointError
@@ -19,11 +21,13 @@ class Identity:
     Two runs of one identity on one data set are the same run: all randomness comes from the seed.
 
     Attributes:
+        kind: of the config.
         command: `pretrain` or `finetune`.
         config: keys and values of the resolved config that a run keeps to its end.
         parent: digest of the checkpoint that a finetuning starts from; None when not known.
     """
 
+    kind: type[RunConfig]
     command: Literal["pretrain", "finetune"]
     config: Mapping[str, Any]
     parent: str | None = None
@@ -34,7 +38,9 @@ class Identity:
         kept = _kept(config.model_dump(mode="json"))
         # Random weights descend from nothing.
         is_child = source and not (isinstance(config, FinetuneConfig) and config.transfer.recipe == "random")
-        return cls("finetune" if source else "pretrain", kept, _digest(source) if source and is_child else None)
+        return cls(
+            type(config), "finetune" if source else "pretrain", kept, _digest(source) if source and is_child else None
+        )
 
     def check(self, found: Checkpoint) -> None:
         """Raises CheckpointError when a checkpoint was not written by this run."""
@@ -42,7 +48,7 @@ class Identity:
         other = f"{found.path} is a checkpoint of another run"
         if metadata.command != self.command:
             raise CheckpointError(f"{other}: of a {metadata.command}.")
-        theirs = _kept(metadata.config)
+        theirs = _kept(self._completed(metadata.config))
         for key in sorted(self.config.keys() | theirs.keys()):
             if self.config.get(key) != theirs.get(key):
                 raise CheckpointError(f"{other}: {key} is {theirs.get(key)!r} there and {self.config.get(key)!r} here.")
@@ -50,11 +56,16 @@ class Identity:
         if self.parent and (ancestors[-1].digest if ancestors else None) != self.parent:
             raise CheckpointError(f"{other}: it started from another checkpoint.")
 
+    def _completed(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the defaults of keys that there were not yet when it was written: what they then meant."""
+        try:
+            return self.kind.model_validate(config).model_dump(mode="json")
+        except ValidationError:
+            return config
+
 
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
-    # Checkpoints from before there were other tasks do not name theirs.
-    known = {"task.name": "single-label"} | flat(config)
-    return {key: value for key, value in known.items() if key not in MAY_CHANGE and value is not None}
+    return {key: value for key, value in flat(config).items() if key not in MAY_CHANGE and value is not None}
 
 
 def _digest(source: Origin) -> str | None:

@@ -40,6 +40,32 @@ def unfinished(ptft: Ptft, config: Path) -> Path:
     return folder
 
 
+def without(path: Path, section: str, key: str) -> None:
+    """Rewrites a checkpoint as a ptft would have written it that did not know the key yet."""
+    found = checkpoint.read(path)
+    config = {name: dict(part) if isinstance(part, dict) else part for name, part in found.metadata.config.items()}
+    del config[section][key]
+    checkpoint.write(path, found.metadata.model_copy(update={"config": config}), found.tensors)
+
+
+def test_a_run_from_before_a_key_was_there_goes_on_with_its_default(ptft: Ptft, short: Path) -> None:
+    folder = unfinished(ptft, short)
+    for path in (folder / "checkpoints").glob("*.pt"):
+        without(path, "train", "resize")
+    result = ptft("pretrain", short, "--resume")
+    assert result.code == 0, result.err
+    assert "resumed at step 8" in result.err
+
+
+def test_control_a_value_that_is_no_default_is_another_run(ptft: Ptft, short: Path) -> None:
+    folder = unfinished(ptft, short)
+    for path in (folder / "checkpoints").glob("*.pt"):
+        without(path, "objective", "label_smoothing")
+    result = ptft("pretrain", short, "--resume")
+    assert result.code == 4
+    assert "objective.label_smoothing is 0.0 there and 0.1 here" in result.err
+
+
 DRIFTS = [
     ("seed=3", "seed: the run has 0, now 3"),
     ("data.classes=[red, green]", "data.classes: the run has null, now [red, green]"),
