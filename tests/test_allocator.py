@@ -8,22 +8,23 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, torch
+import resource, statistics, torch
 from ptft import entry
 
-def fault_count():
-    for _ in range(3):
+def tell_faults():
+    counts = []
+    for _ in range(15):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(16, 1 << 20)  # 64 MiB
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.ones(16, 1 << 20)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    print(round(statistics.median(counts)))
 
 import ptft.cli
-ptft.cli.main = fault_count
+ptft.cli.main = tell_faults
 entry.main()
 """
-PAGES = 5 * (64 << 20) // os.sysconf("SC_PAGE_SIZE")
+"""The heap grows now and then; what is kept is seen in most rounds."""
+PAGES = (64 << 20) // os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
@@ -34,4 +35,4 @@ def test_a_process_keeps_what_it_freed_unless_its_user_has_tuned_the_allocator(
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUN"))}
     command = [sys.executable, "-c", FAULTS]
     done = subprocess.run(command, env=environment | tuned, capture_output=True, text=True, check=True, timeout=120)
-    assert (int(done.stdout) < PAGES / 2) is is_kept
+    assert (int(done.stdout) < PAGES / 100) is is_kept
