@@ -38,11 +38,10 @@ def percentile(seconds: list[float], share: float) -> float:
 
 def test_a_signal_at_a_random_instant_leaves_a_run_that_goes_on(scene: Scene, trials: int) -> None:
     random, failures, waits, stopped = seeded("signals"), [], [], 0
-    total = trials if trials > 25 else trials // 2
     began = time.monotonic()
     assert scene.run("timed").code == 0
     life = time.monotonic() - began
-    for trial in range(total):
+    for trial in range(trials):
         out, signum = f"stopped-{trial}", _SIGNALS[trial % len(_SIGNALS)]
         running = scene.start(out)
         if trial % 4:  # three of four in training, evaluation and saving; the others anywhere in the life
@@ -60,7 +59,7 @@ def test_a_signal_at_a_random_instant_leaves_a_run_that_goes_on(scene: Scene, tr
             failures.append((trial, found))
     step = scene.summary("timed")["seconds"] / scene.summary("timed")["steps"]
     note = f"({stopped} stopped; to exit p95 {percentile(waits, 0.95):.2f} s, a step and its saving {step:.3f} s)"
-    tell("SIGTERM, SIGINT or SIGUSR1 at a random instant, saved and resumable", failures, total, note)
+    tell("SIGTERM, SIGINT or SIGUSR1 at a random instant, saved and resumable", failures, trials, note)
 
 
 def test_a_signal_while_ptft_is_starting_leaves_a_run_that_goes_on(scene: Scene, trials: int) -> None:

@@ -146,8 +146,7 @@ def test_a_save_cut_at_any_system_call_leaves_the_old_or_the_new_checkpoint(scen
     assert result.code == 0
     calls = calls_of_the_save(lines)
     every = places(calls)
-    total = trials if trials > 25 else trials // 2
-    chosen = every if total >= len(every) else seeded("syscalls").sample(every, total)
+    chosen = every if trials >= len(every) else seeded("syscalls").sample(every, trials)
     failures = [(place, found) for n, place in enumerate(chosen) if (found := cut_faults(scene, f"cut-{n}", place))]
     note = f"(of {len(every)} places: {len(calls)} calls, each killed, failed with EIO and with ENOSPC)"
     tell("a save killed or failed at a system call leaves the old or the new checkpoint", failures, len(chosen), note)
