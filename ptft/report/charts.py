@@ -25,8 +25,9 @@ def draw_loss(runs: Sequence[RunRecord], measure: Measure = ACCURACY) -> Picture
     if not told:
         return None
     for index, run in enumerate(runs):
-        curve(axes, *_column(run, "train_loss"), index, "training" if len(runs) == 1 else run.name)
-    if len(runs) == 1:
+        if run in told:
+            curve(axes, *_column(run, "train_loss"), index, "training" if len(runs) == 1 else run.name)
+    if len(runs) == 1 and _column(runs[0], "validation_loss")[0]:
         curve(axes, *_column(runs[0], "validation_loss"), index=1, label="validation")
     axes.set(xlabel="step", ylabel=measure.loss_axis)
     legend_below(axes, 2)
