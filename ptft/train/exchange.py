@@ -96,7 +96,8 @@ class Overlapped(Local):
     """Sums over the ranks while the last micro-batch's backward pass goes on: torch's DistributedDataParallel.
 
     Nothing is sent in the micro-batches before it. Of the buffers, every rank gets the mean over the ranks of what
-    the step has changed: the running statistics of batch norm are those of the whole batch, as accumulation has them.
+    the step has changed: batch norm's running statistics take in all images of the batch. They move once for all ranks,
+    where as many micro-batches of one rank would move them one after the other.
 
     Args:
         agreement: of two ranks or more; it travels along.
