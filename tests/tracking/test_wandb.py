@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,21 @@ def config(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def records(folder: Path) -> list[Any]:
     """What wandb has written down to send, oldest first."""
+    paths = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+    return [record for path in paths for record in session(path)]
+
+
+def session(path: Path) -> list[Any]:
+    """The records of one session; its service, a process of its own, may still be writing the last of them."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    found = []
-    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns):
-        found += [Record.FromString(content) for content in contents(path.read_bytes())]
-    return found
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = [Record.FromString(content) for content in contents(path.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{path} has no end")
 
 
 def contents(log: bytes) -> Iterator[bytes]:
@@ -43,6 +53,8 @@ def contents(log: bytes) -> Iterator[bytes]:
             place += left
             continue
         length, kind = struct.unpack_from("<HB", log, place + 4)
+        if place + 7 + length > len(log):
+            return  # not there as a whole yet
         begun = (b"" if kind in (1, 2) else begun) + log[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
