@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of every run; default: as many as suit the number of images")
     parser.add_argument("--train", type=int, help="most training images of each class of a folder")
     parser.add_argument("--test", type=int, help="most test images of each class of a folder")
+    parser.add_argument("--image-size", type=int, help="of every target in pixels; default: the source's")
     parser.add_argument("--recipes", nargs="+", default=list(GRIDS), choices=list(GRIDS))
     parser.add_argument("--rivals", action="store_true", help="fastai and timm as well, installed in OUT/rivals")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
@@ -191,7 +192,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     sources = [(name, Path(path)) for name, _, path in (text.partition("=") for text in arguments.source)]
     targets = [
-        (name, _target(arguments.out, name, path, arguments.train, arguments.test))
+        (name, _target(arguments.out, name, path, arguments.train, arguments.test, arguments.image_size))
         for name, _, path in (text.partition("=") for text in arguments.target)
     ]
     python = environment(arguments.out / "rivals", ["fastai", "timm"]) if arguments.rivals else None
@@ -206,10 +207,12 @@ def main() -> None:
     print(_table(rows, arguments.recipes, RIVAL_TOOLS if python else ()))
 
 
-def _target(out: Path, name: str, place: str, train: int | None, test: int | None) -> DataConfig:
+def _target(
+    out: Path, name: str, place: str, train: int | None, test: int | None, image_size: int | None
+) -> DataConfig:
     """A target's data; of a folder a copy with so many images of each class."""
     if place == "fashion-mnist-10k":
-        return EmbeddedFashionMnist(name="fashion-mnist-10k")
+        return EmbeddedFashionMnist(name="fashion-mnist-10k", image_size=image_size)
     root, copy = Path(place).resolve(), out / "data" / f"{name}-{train}-{test}"
     held = "test" if (root / "test").is_dir() else "val"
     for part, own, most in (("train", "train", train), ("test", held, test)):
@@ -218,7 +221,7 @@ def _target(out: Path, name: str, place: str, train: int | None, test: int | Non
             for path in sorted(folder.iterdir())[:most]:
                 if not (copy / part / folder.name / path.name).exists():
                     shutil.copyfile(path, copy / part / folder.name / path.name)
-    return Folder(name="folder", root=str(copy))
+    return Folder(name="folder", root=str(copy), image_size=image_size)
 
 
 def _row(cell: Cell, recipes: Sequence[RecipeName], python: Path | None) -> list[Any]:
