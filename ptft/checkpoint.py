@@ -91,6 +91,8 @@ class Metadata(Config):
     mean: tuple[float, ...]
     """Per channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
+    num_views: Literal[1, 2, 6] = 1
+    """Of each image that is judged: data.num_views."""
     target_mean: tuple[float, ...] = ()
     """Per target of a regression: what the head predicts is in standard deviations from this mean."""
     target_std: tuple[float, ...] = ()

@@ -337,6 +337,7 @@ def _metadata(prepared: Prepared, ranks: Ranks) -> Metadata:
         in_channels=format_.in_channels,
         mean=format_.mean,
         std=format_.std,
+        num_views=format_.num_views,
         target_mean=task.scale.mean if task.scale else (),
         target_std=task.scale.std if task.scale else (),
         lineage=(*prepared.ancestors, own),

@@ -18,6 +18,7 @@ from ptft.data.shards.store import RecordNames, ShardRecords
 from ptft.data.sources.base import DataConfig, check_store_size
 from ptft.data.splits import split
 from ptft.data.stored import load
+from ptft.data.views import NumViews
 from ptft.errors import DataError, UsageError
 
 _STATISTICS_SAMPLE = 10_000
@@ -67,12 +68,14 @@ class Format:
         image_size: side in pixels.
         in_channels: 1 (grey) or 3 (RGB).
         mean, std: per channel, of pixels scaled to [0, 1].
+        num_views: of each image that is judged; see `views_of`.
     """
 
     image_size: int
     in_channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    num_views: NumViews = 1
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images in [0, 255], any dtype (B, C, S, S), to float32 with mean 0 and variance 1 per channel."""
@@ -147,7 +150,7 @@ def prepare(
         config: the data section.
         seed: the run's seed (few-shot subsets).
         in_channels: what the model was told to expect; None for as many as the images have.
-        known: the format a checkpoint was trained with, kept as it is except for an image_size the config asks for.
+        known: the format a checkpoint was trained with, kept but for the views and an image_size the config asks for.
         read: the parts to decode, train among them; the task is without the others.
         labelling: what kind of labels there are.
         check_stop: called between images; raises when a signal asked to stop.
@@ -182,7 +185,7 @@ def prepare(
         parts["train"] = replace(parts["train"], larger=larger)
     fingerprint = _fingerprint(parts["train"], digests, classes)
     mean, std = _normalisation(config, known, parts["train"].images, shape[1], fingerprint, cache)
-    format_ = Format(shape[-1], shape[1], mean, std)
+    format_ = Format(shape[-1], shape[1], mean, std, config.num_views)
     held_out = hashlib.sha256(b"".join(digests[len(parts["train"]) :])).hexdigest()
     if not set(PARTS) <= set(read):
         held_out = ""  # of all of them or of none

@@ -89,6 +89,10 @@ def verify_checkpoint(path: Path) -> dict[str, Any]:
     return described | {"digest": found.digest, "num_tensors": len(found.tensors), "checks": checks}
 
 
+def _views(described: dict[str, Any]) -> str:
+    return f", {described['num_views']} views of each judged" if described["num_views"] > 1 else ""
+
+
 def tell_verified(described: dict[str, Any]) -> str:
     """The same for a person."""
     identity = described["digest"] or "none: bare weights, of which a change by intent would not be noticed"
@@ -113,7 +117,7 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         *([f"  stages      {', '.join(described['stages'])}"] if described["stages"] else []),
         *_outputs(described),
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
-        f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}",
+        f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}{_views(described)}",
         f"  written by  ptft {environment.get('ptft', 'unknown')}, torch {environment.get('torch', 'unknown')}",
         *(f"  began with   {sentence}" for sentence in described["start"]),
         "  lineage, oldest first:",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ptft.data.task import Examples, Format
+from ptft.data.views import views_of
 from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import NotFiniteError
 from ptft.models.classifier import Classifier
@@ -34,7 +35,7 @@ def logits_of(
     Args:
         classifier: on `device`; put into eval mode here and back as it was afterwards.
         examples: N images.
-        format_: how images are given to the model.
+        format_: how images are given to the model, and of how many views of each the logits are averaged.
         device: to compute on.
         precision: of the forward pass.
         check_stop: called before each batch of a rank alone; raises when a signal asked to stop.
@@ -47,8 +48,9 @@ def logits_of(
     def compute(rows: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(device, precision):
             images = format_.normalize(examples.images.take(rows).to(device))
-            logits: Tensor = classifier(images).float()
-            return logits
+            views = views_of(images, format_.num_views)
+            weighted: list[Tensor] = [weight * classifier(view).float() for weight, view in views]
+            return sum(weighted[1:], start=weighted[0])
 
     was_training = classifier.training
     classifier.eval()

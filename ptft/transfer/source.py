@@ -77,7 +77,7 @@ class SourceWeights:
 def format_of(found: Checkpoint) -> Format:
     """The image format recorded in a checkpoint."""
     metadata = found.metadata
-    return Format(metadata.image_size, metadata.in_channels, metadata.mean, metadata.std)
+    return Format(metadata.image_size, metadata.in_channels, metadata.mean, metadata.std, metadata.num_views)
 
 
 def scale_of(found: Checkpoint) -> Scale | None:

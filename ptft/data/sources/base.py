@@ -95,6 +95,11 @@ class DataConfig(Config):
     std: Statistics | None = None
     """Standard deviation of each channel, as `mean`."""
 
+    num_views: Literal[1, 2, 6] = 1
+    """Views of each image whose outputs are averaged where a classifier is judged or predicts, which then takes so many
+    times as long (test-time augmentation): 1, the image; 2, with its mirror image, wrong for digits and text; 6, with
+    both shifted by a pixel two ways."""
+
     on_bad_image: Literal["error", "skip"] = "error"
     """What an image that cannot be decoded does: end the run with an error, or be left out and counted."""
 
