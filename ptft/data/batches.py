@@ -9,11 +9,18 @@ from torch.nn.functional import interpolate
 
 from ptft.augment import Augmentation
 from ptft.data.draws import Draws
+from ptft.data.images import decodes_when_asked
 from ptft.data.near import near
 from ptft.data.resize import Sizes
 from ptft.data.stream import StreamOrder
 from ptft.data.task import Examples, Format
 from ptft.runtime import derive_seed, sent
+
+_TOGETHER = 1 << 21
+"""Bytes of augmented images that a CPU makes at once, the next steps' among them: each operation costs a few
+microseconds before it touches a pixel, several times what it does to those of a small batch."""
+
+_MOST_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,12 @@ class Batches:
         # Mirrored at its middle, the row of own images and their partners mixes as the global batch would.
         mirrored = range(order.batch_size - self._own.stop, order.batch_size - self._own.start)
         self._partners = mirrored if mixes and mirrored != self._own else range(0)
+        self._places = torch.tensor([*self._own, *self._partners])
+        self._num_together = 1
+        if device.type == "cpu" and not decodes_when_asked(self._images):
+            num_bytes = len(self._places) * format_.in_channels * format_.image_size**2
+            self._num_together = min(max(1, _TOGETHER // num_bytes), _MOST_TOGETHER)
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
         self.seconds = 0.0
 
     def at(self, step: int) -> Batch:
@@ -151,17 +164,26 @@ class Batches:
         return batch
 
     def _make(self, step: int) -> Batch:
-        epochs, rows = self._order.at(step)
-        places = torch.tensor([*self._own, *self._partners])
-        epochs, rows = epochs[places], rows[places]
-        images = sent(self._images.take(rows), self._device)
-        draws = Draws(self._order.seed, sent(epochs, self._device), sent(rows, self._device))
-        images = self._augmentation(images, draws)
+        if step not in self._made:
+            self._made = self._augmented(range(step, step + self._num_together))
+        images, rows = self._made.pop(step)
         if self._sizes is not None:
             images = _scaled(images, self._sizes.at(step))
         images = self._format.normalize(images)
         labels = sent(self._labels[rows], self._device)
         return Batch(images, labels, rows, len(self._partners), self._order.batch_size)
+
+    def _augmented(self, steps: range) -> dict[int, tuple[Tensor, Tensor]]:
+        """Images and rows of each of the steps: the same numbers, however many steps there are."""
+        epochs, rows = (
+            torch.cat([places[self._places] for places in parts])
+            for parts in zip(*map(self._order.at, steps), strict=True)
+        )
+        images = sent(self._images.take(rows), self._device)
+        draws = Draws(self._order.seed, sent(epochs, self._device), sent(rows, self._device))
+        size = len(self._places)
+        made = zip(self._augmentation(images, draws).split(size), rows.split(size), strict=True)
+        return dict(zip(steps, made, strict=True))
 
 
 def _scaled(images: Tensor, side: int) -> Tensor:

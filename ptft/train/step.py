@@ -13,7 +13,7 @@ from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import OutOfMemoryError
 from ptft.models.classifier import Classifier
 from ptft.objectives.base import BatchLoss
-from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory
+from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory, seed_draws
 from ptft.train.co_tuning import co_tuning_loss
 from ptft.train.exchange import Exchange, Local
 from ptft.train.regime import Regime
@@ -152,7 +152,7 @@ class Stepper:
         sizes = exchange.sizes(len(own.images), max(self.accumulate, state.progress.accumulate))
         for place, (part, target) in enumerate(zip(own.images.split(sizes), own.labels.split(sizes), strict=True)):
             if (drawer := exchange.drawer(place)) is not None:
-                torch.manual_seed(derive_seed("dropout", self.seed, state.progress.step, drawer))
+                seed_draws(self.device, derive_seed("dropout", self.seed, state.progress.step, drawer))
             with exchange.part(state.model, is_last=place == len(sizes) - 1) as forward:
                 mean = self._loss(state, forward, part.contiguous(memory_format=self.memory_format), target)
                 loss = mean * (len(part) / own.size * exchange.factor)
@@ -216,8 +216,9 @@ class Stepper:
             state.optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
         state.scaler.step(state.optimizer)
         state.scaler.update()
-        for buffer, before in zip(state.model.buffers(), buffers, strict=True):
-            buffer.copy_(torch.where(is_finite, buffer, before))
+        if self.device.type != "cpu" or not is_finite:  # a CPU need not wait for the answer
+            for buffer, before in zip(state.model.buffers(), buffers, strict=True):
+                buffer.copy_(torch.where(is_finite, buffer, before))
         if state.average is not None:
             state.average.update(state.model, state.progress.step + 1, is_finite)
 

@@ -9,8 +9,8 @@ Four loops over the same model, batch size, precision, memory format and optimiz
 - whole: the same with a new batch each time: images taken from the store, augmented, normalised.
 - ahead: as whole, with the next batch made by a thread meanwhile. `ptft.data.ahead` says where a run does so.
 
-Images a second, the median of the rounds, each as a share of the ceiling; and the share of the last two that is waiting
-for batches.
+Images a second, the median of the rounds; the share of the ceiling, the median over the rounds of the ratio within one,
+as a machine's speed drifts; and which share of the last two is waiting for batches.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
     keep_freed_memory()  # as every command of ptft does
     prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Console())
@@ -52,7 +52,7 @@ def main() -> None:
         "whole": lambda step: own_step(prepared, batches.at(step)),
         "ahead": lambda step: own_step(prepared, ahead.at(step)),
     }
-    waited: dict[str, float] = {}
+    waited: dict[str, list[float]] = {name: [] for name in loops}
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(arguments.rounds + 1):
         for name, loop in loops.items():
@@ -60,13 +60,13 @@ def main() -> None:
             taken = time_of(loop, arguments.steps, number * arguments.steps)
             if number:  # the first round warms up
                 seconds[name].append(taken)
-            waited[name] = (ahead if name == "ahead" else batches).seconds / taken
-    best = statistics.median(seconds["ceiling"])
-    for name, all_seconds in seconds.items():
-        taken = statistics.median(all_seconds)
-        speed = arguments.steps * prepared.batch_size / taken
-        print(f"{name:<8} {speed:10,.0f} images/s  {100 * best / taken:6.1f} % of the ceiling")
-    told = ", ".join(f"{100 * waited[name]:.1f} % of {name}" for name in ("whole", "ahead"))
+                waited[name].append((ahead if name == "ahead" else batches).seconds / taken)
+    for name, taken in seconds.items():
+        speed = arguments.steps * prepared.batch_size / statistics.median(taken)
+        shares = [100 * best / own for best, own in zip(seconds["ceiling"], taken, strict=True)]
+        spread = f"({min(shares):.1f} to {max(shares):.1f})"
+        print(f"{name:<8} {speed:10,.0f} images/s  {statistics.median(shares):6.1f} % of the ceiling {spread}")
+    told = ", ".join(f"{100 * statistics.median(waited[name]):.1f} % of {name}" for name in ("whole", "ahead"))
     print(f"waiting for batches: {told}")
 
 

@@ -80,6 +80,17 @@ def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_it_is_in() ->
     assert torch.equal(small, large)
 
 
+@pytest.mark.parametrize("augmentation", [NoAugment(), Photo(name="photo", hue=0.1, erasing=0.5)])
+def test_a_batch_made_with_others_is_the_one_made_by_itself(augmentation: NoAugment | Photo) -> None:
+    together = make_batches(augmentation, 10)
+    for step in (*range(40), 3, 17):  # past what is made at once, and back
+        alone, made = make_batches(augmentation, 10).at(step), together.at(step)
+        assert torch.equal(alone.images, made.images)
+        assert torch.equal(alone.indices, made.indices)
+        assert torch.equal(alone.labels, made.labels)
+    assert not torch.equal(together.at(3).images, together.at(4).images)
+
+
 def test_crops_of_larger_images_have_the_size_of_the_others_and_do_not_depend_on_the_batch() -> None:
     larger = ResidentImages(make_pixels(18))
     small = torch.cat([make_batches(Photo(), 5, larger).at(step).images for step in range(8)])

@@ -16,6 +16,7 @@ from ptft.data.task import Examples, Format
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.objectives import Supervised
 from ptft.objectives.cross_entropy import CrossEntropy
+from ptft.runtime import seed_draws
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
 from ptft.train.state import Average, State
@@ -311,3 +312,12 @@ def test_the_fused_step_in_channels_last_is_the_plain_one(config: SmallCnn | Tor
         models.append(model)
     for ours, plain in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-7)
+
+
+def test_draws_are_seeded_as_torch_seeds_them() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(5)
+    seed_draws(CPU, 8)
+    assert not torch.equal(torch.rand(5), expected)
+    seed_draws(CPU, 7)
+    assert torch.equal(torch.rand(5), expected)
