@@ -1,9 +1,10 @@
 """One training run by another tool, for `train.py`, which makes the environment and calls this in it.
 
     python scripts/bench/peers.py PEER --data DIR [--epochs N] [--workers N] [--precision fp32|bf16] [--channels-last]
+        [--model NAME] [--size PIXELS] [--batch-size N]
 
-Everything but the tool is the same: ptft's small-cnn, random shift by 4 and mirror, SGD with Nesterov momentum and
-weight decay on what ptft decays, warmup and cosine by step, batch size 128, every image of DIR/train once an epoch, the
+Everything but the tool is the same: ptft's network (small-cnn), random shift by an eighth and mirror, SGD with Nesterov
+momentum and weight decay on what ptft decays, warmup and cosine by step, every image of DIR/train once an epoch, the
 accuracy on DIR/test in fp32 at the end, and a file with the weights. Prints one JSON object.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,10 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from ptft.models import SmallCnn
+from ptft.models import Model
 from ptft.train.optim import Sgd
 
-BATCH_SIZE = 128
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
@@ -42,22 +43,27 @@ class Job:
     precision: str
     channels_last: bool
     size: int
+    batch_size: int
+    network: str
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
         finish = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
         fit = [transforms.Resize(self.size), transforms.CenterCrop(self.size)]
-        vary = [transforms.RandomCrop(self.size, 4, padding_mode="reflect"), transforms.RandomHorizontalFlip()]
+        vary = [
+            transforms.RandomCrop(self.size, self.size // 8, padding_mode="reflect"),
+            transforms.RandomHorizontalFlip(),
+        ]
         self.train = ImageFolder(str(self.data / "train"), transforms.Compose([*fit, *vary, *finish]))
         self.test = ImageFolder(str(self.data / "test"), transforms.Compose([*fit, *finish]))
-        self.model: nn.Module = SmallCnn(name="small-cnn").build(len(self.train.classes), 3)
+        self.model: nn.Module = network_of(self.network).build(len(self.train.classes), 3)
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
-        self.steps = math.ceil(len(self.train) / BATCH_SIZE) * self.epochs
+        self.steps = math.ceil(len(self.train) / self.batch_size) * self.epochs
 
     def loader(self, dataset: "Dataset[Any]", *, shuffle: bool) -> "DataLoader[Any]":
         keeps = {"persistent_workers": True, "prefetch_factor": 4} if self.workers else {}
-        return DataLoader(dataset, BATCH_SIZE, shuffle=shuffle, num_workers=self.workers, **keeps)
+        return DataLoader(dataset, self.batch_size, shuffle=shuffle, num_workers=self.workers, **keeps)
 
     def optimizer(self) -> torch.optim.Optimizer:
         return Sgd(lr=0.1).build(self.model)
@@ -83,6 +89,12 @@ class Job:
         return functional.cross_entropy(self.logits(images), labels)
 
 
+def network_of(name: str) -> Model:
+    """What the config `model: {name: NAME}` is."""
+    model: Model = TypeAdapter(Model).validate_python({"name": name})
+    return model
+
+
 def plain(job: Job, batches: Iterable[tuple[Tensor, Tensor]] | None = None) -> None:
     """The loop that everybody writes."""
     optimizer = job.optimizer()
@@ -106,7 +118,7 @@ def timm(job: Job) -> None:
     loader = create_loader(
         dataset,
         input_size=(3, job.size, job.size),
-        batch_size=BATCH_SIZE,
+        batch_size=job.batch_size,
         is_training=True,
         no_aug=True,
         mean=MEAN,
@@ -169,7 +181,7 @@ def transformers(job: Job) -> None:
         arguments = TrainingArguments(
             output_dir=folder,
             num_train_epochs=job.epochs,
-            per_device_train_batch_size=BATCH_SIZE,
+            per_device_train_batch_size=job.batch_size,
             dataloader_num_workers=job.workers,
             dataloader_persistent_workers=job.workers > 0,
             bf16=job.precision == "bf16",
@@ -244,9 +256,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--model", default="small-cnn")
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=128)
     given = parser.parse_args()
-    job = Job(given.data, given.epochs, given.workers, given.precision, given.channels_last, given.size)
+    how = (given.workers, given.precision, given.channels_last)
+    job = Job(given.data, given.epochs, *how, given.size, given.batch_size, given.model)
     start = time.perf_counter()
     PEERS[given.peer](job)
     seconds = time.perf_counter() - start

@@ -1,14 +1,16 @@
 """Training speed beside that of other tools: the same network, images, batches and epochs, in alternating order.
 
     python scripts/bench/train.py DIR [--epochs N] [--times N] [--peers NAME…] [--env DIR]
+        [--model NAME] [--size PIXELS] [--batch-size N]
 
 DIR has train and test folders with a folder of JPEG files for each class. The peers (a plain torch loop, timm's loader,
 Lightning, the Trainer of Hugging Face, fastai) are installed by pip into an environment of their own, which sees the
 torch of this one. Each peer first runs once with 0 and with 2 workers, in fp32 and bf16, with channels_last and
 without (`--quick`: fp32 and bf16, 0 workers, channels_last), and is then timed in its fastest way; ptft runs as it is,
 precision auto, once with an empty cache and once with a filled one. Seconds are of whole processes, from start to
-exit, with decoding, the test at the end and the weights on disk; ptft's include the leak check and the page. Medians;
-the machine should do nothing else.
+exit, with decoding, the test at the end and the weights on disk; ptft's include the leak check and the page. The loop
+is training alone, with what the tool decodes meanwhile. Peak memory is of the largest process. Medians; the machine
+should do nothing else.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = {
@@ -41,13 +44,24 @@ class Timed:
     """What was measured of one tool."""
 
     how: str
-    seconds: list[float] = field(default_factory=list)
-    top1: list[float] = field(default_factory=list)
-    images: int = 0
+    runs: "list[Whole]" = field(default_factory=list)
+
+    def median(self, key: str) -> float:
+        return statistics.median(getattr(run, key) for run in self.runs)
 
 
-Run = Callable[[], tuple[float, float, int]]
-"""A whole process: its seconds, its accuracy, and training images seen."""
+@dataclass(frozen=True)
+class Whole:
+    """A whole process: from start to exit, its training loop, its accuracy, training images seen, largest memory."""
+
+    seconds: float
+    loop_seconds: float
+    top1: float
+    images: int
+    peak_bytes: int
+
+
+Run = Callable[[], Whole]
 
 
 def main() -> None:
@@ -57,6 +71,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES))
     parser.add_argument("--env", type=Path, default=Path("runs/bench-env"))
+    parser.add_argument("--model", default="small-cnn")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--quick", action="store_true", help="try few settings of each peer")
     given = parser.parse_args()
     python = environment(given.env, given.peers)
@@ -67,12 +84,10 @@ def main() -> None:
             how, runs[peer] = fastest(given, python, peer)
             timed[peer] = Timed(how)
         for turn, name in itertools.product(range(given.times), runs):
-            seconds, top1, images = runs[name]()
-            one = timed[name]
-            one.seconds.append(seconds)
-            one.top1.append(top1)
-            one.images = images
-            print(f"round {turn}: {name}: {seconds:.1f} s, {100 * top1:.1f} %", file=sys.stderr)
+            run = runs[name]()
+            timed[name].runs.append(run)
+            told = f"{run.seconds:.1f} s, loop {run.loop_seconds:.1f} s, {100 * run.top1:.1f} %"
+            print(f"round {turn}: {name}: {told}", file=sys.stderr)
     tell(timed)
 
 
@@ -94,17 +109,19 @@ def environment(folder: Path, peers: list[str]) -> Path:
 def own(given: argparse.Namespace, place: Path, name: str) -> Run:
     """ptft on the same images, its validation part made as small as it can be and looked at once."""
     config = place / "run.yaml"
-    data = {"name": "folder", "root": str(given.data.resolve()), "validation": 0.0}
-    config.write_text(json.dumps({"data": data, "train": {"epochs": given.epochs, "batch_size": 128}}))
+    data = {"name": "folder", "root": str(given.data.resolve()), "validation": 0.0, "image_size": given.size}
+    train = {"epochs": given.epochs, "batch_size": given.batch_size}
+    config.write_text(json.dumps({"data": data, "model": {"name": given.model}, "train": train}))
     numbers = itertools.count()
 
-    def run() -> tuple[float, float, int]:
+    def run() -> Whole:
         number = next(numbers)
         cache = f"cache-{number}" if name == "first run" else "cache"
         command = [sys.executable, "-m", "ptft", "pretrain", "run.yaml", "--json", "--out", f"{name[:5]}-{number}"]
-        seconds, result = timed_json([*command, "--cache-dir", cache], place)
+        seconds, peak, result = timed_json([*command, "--cache-dir", cache], place)
         (lineage,) = result["lineage"]
-        return seconds, result["test"]["top1"], lineage["data"]["num_examples"] * given.epochs
+        images = lineage["data"]["num_examples"] * given.epochs
+        return Whole(seconds, result["seconds"], result["test"]["top1"], images, peak)
 
     if name == "later run":
         run()
@@ -119,34 +136,43 @@ def fastest(given: argparse.Namespace, python: Path, peer: str) -> tuple[str, Ru
         ["--workers", number, "--precision", precision, *format_]
         for number, precision, format_ in itertools.product(workers, ("fp32", "bf16"), formats)
     ]
-    command = [str(python), str(HERE / "peers.py"), peer, "--data", str(given.data.resolve())]
+    command = [str(python), str(HERE / "peers.py"), peer, "--data", str(given.data.resolve()), "--model", given.model]
+    command += ["--size", str(given.size), "--batch-size", str(given.batch_size)]
 
-    def run(way: list[str], epochs: int) -> tuple[float, float, int]:
-        seconds, result = timed_json([*command, "--epochs", str(epochs), *way], HERE)
-        return seconds, result["top1"], result["images"] * epochs
+    def run(way: list[str], epochs: int) -> Whole:
+        seconds, peak, result = timed_json([*command, "--epochs", str(epochs), *way], HERE)
+        return Whole(seconds, result["loop_seconds"], result["top1"], result["images"] * epochs, peak)
 
-    tried = {index: run(way, given.epochs)[0] for index, way in enumerate(ways)}
+    tried = {index: run(way, given.epochs).seconds for index, way in enumerate(ways)}
     best = ways[min(tried, key=lambda index: tried[index])]
     for index, way in enumerate(ways):
         print(f"{peer} {' '.join(way)}: {tried[index]:.1f} s", file=sys.stderr)
     return " ".join(best), lambda: run(best, given.epochs)
 
 
-def timed_json(command: list[str], folder: Path) -> tuple[float, dict]:
+def timed_json(command: list[str], folder: Path) -> tuple[float, int, dict[str, Any]]:
+    """Seconds of a process, bytes of its largest memory, and the object it printed last."""
     start = time.monotonic()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
-    seconds = time.monotonic() - start
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return seconds, json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)}\n{err.read().decode()}")
+        return seconds, 1024 * usage.ru_maxrss, json.loads(out.read().splitlines()[-1])
 
 
 def tell(timed: dict[str, Timed]) -> None:
-    print("| tool | settings | whole process | images/s | accuracy |\n|---|---|---|---|---|")
+    print("| tool | settings | whole process | images/s | loop, images/s | accuracy | peak memory |")
+    print("|---|---|---|---|---|---|---|")
     for name, one in timed.items():
-        seconds = statistics.median(one.seconds)
-        top1 = 100 * statistics.median(one.top1)
-        print(f"| {name} | {one.how} | {seconds:.1f} s | {one.images / seconds:,.0f} | {top1:.1f} % |")
+        seconds, loop, images = one.median("seconds"), one.median("loop_seconds"), one.runs[0].images
+        speeds = f"{seconds:.1f} s | {images / seconds:,.0f} | {images / loop:,.0f}"
+        memory = one.median("peak_bytes") / 1e6
+        print(f"| {name} | {one.how} | {speeds} | {100 * one.median('top1'):.1f} % | {memory:,.0f} MB |")
 
 
 if __name__ == "__main__":
