@@ -78,9 +78,10 @@ def find(
     rest = torch.tensor([row for row in range(len(prints)) if row not in matches], dtype=torch.int64)
     if near:
         stored = looks(seen)
+        terms = _stored_terms(stored)
         for rows in rest.split(_QUERIES):
             check_stop()
-            matches |= {match.query: match for match in _near(queries.take(rows), rows, stored)}
+            matches |= {match.query: match for match in _near(queries.take(rows), rows, stored, terms)}
     return [matches[row] for row in sorted(matches)]
 
 
@@ -91,10 +92,10 @@ def _exact(queries: Tensor, seen: Tensor) -> Iterator[Match]:
         yield Match(query, int(order[places[query]]), "exact", 0.0)
 
 
-def _near(images: Tensor, rows: Tensor, stored: Tensor) -> Iterator[Match]:
-    """Matches of a batch of images uint8 (B, C, S, S) among stored looks float32 (M, 36)."""
+def _near(images: Tensor, rows: Tensor, stored: Tensor, terms: Tensor) -> Iterator[Match]:
+    """Matches of a batch of images uint8 (B, C, S, S) among stored looks float32 (M, 36) with their `_stored_terms`."""
     pictures = grey(as_arrays(images))
-    candidates, distances = _candidates(pictures, stored)
+    candidates, distances = _candidates(pictures, terms)
     likely = (distances < _CANDIDATE_DISTANCE).any(dim=1).nonzero()[:, 0]
     if not len(likely):
         return
@@ -116,21 +117,34 @@ def _limit(distances: Tensor) -> float:
     return min(THRESHOLD, max(_CERTAIN, _SHARE_OF_CROWD * crowd))
 
 
-def _candidates(pictures: np.ndarray, stored: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the most similar looks, int64 (B, k), and their mean square distances (B, k)."""
-    views = _mirrored(np.stack([look(pictures, window) for window in _coarse_windows()], axis=1))
-    squares = views.square().sum(dim=2, keepdim=True)
-    k = min(_NUM_CANDIDATES, len(stored))
+def _candidates(pictures: np.ndarray, terms: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the most similar looks, int64 (B, k), and their mean square distances (B, k), given `_stored_terms`."""
+    views = _view_terms(_mirrored(np.stack([look(pictures, window) for window in _coarse_windows()], axis=1)))
+    k = min(_NUM_CANDIDATES, len(terms))
     rows, distances = [], []
-    for start in range(0, len(stored), _PORTION):
-        portion = stored[start : start + _PORTION]
-        products = torch.matmul(views, portion.T)
-        cost = (squares - 2 * products).amin(dim=1) + portion.square().sum(dim=1)
-        best = cost.topk(min(k, len(portion)), largest=False)
+    for start in range(0, len(terms), _PORTION):
+        portion = terms[start : start + _PORTION]
+        best = torch.matmul(views, portion.T).amin(dim=1).topk(min(k, len(portion)), largest=False)
         rows.append(best.indices + start)
         distances.append(best.values)
     best = torch.cat(distances, dim=1).topk(k, largest=False)
     return torch.cat(rows, dim=1).gather(1, best.indices), best.values / NUM_FREQUENCIES
+
+
+# A matrix product alone gives squared distances, |v - s|^2 = (-2v, |v|^2, 1) . (s, 1, |s|^2): what would be done to
+# each of its results afterwards took longer than the product.
+
+
+def _view_terms(views: Tensor) -> Tensor:
+    """Of v (..., 36) the left side, (..., 38)."""
+    squares = views.square().sum(dim=-1, keepdim=True)
+    return torch.cat([-2 * views, squares, torch.ones_like(squares)], dim=-1)
+
+
+def _stored_terms(stored: Tensor) -> Tensor:
+    """Of s (M, 36) the right side, (M, 38)."""
+    squares = stored.square().sum(dim=-1, keepdim=True)
+    return torch.cat([stored, torch.ones_like(squares), squares], dim=-1)
 
 
 def _close_views(pictures: np.ndarray) -> Tensor:
