@@ -56,10 +56,12 @@ def blank(width: float = 4.2, height: float = 3.0) -> "tuple[Figure, Axes]":
     """
     # Figure without pyplot: no window system, no global state.
     from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
+        FigureCanvasSVG(figure)  # its text is measured as it is drawn
         return figure, figure.subplots()
 
 
@@ -94,9 +96,9 @@ def picture(figure: "Figure", alt: str, caption: str = "") -> Picture:
     buffer = io.StringIO()
     with warnings.catch_warnings(), rc_context(_STYLE):
         warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)
-        figure.savefig(
-            buffer, format="svg", bbox_inches="tight", pad_inches=0.03, transparent=True, metadata={"Date": None}
-        )
+        # Not "tight": before it measures, it would draw all once in vain.
+        box = figure.get_tightbbox().padded(0.03)
+        figure.savefig(buffer, format="svg", bbox_inches=box, transparent=True, metadata={"Date": None})
     return Picture(_inline(buffer.getvalue()), alt, caption)
 
 
