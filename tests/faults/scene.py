@@ -63,7 +63,7 @@ def without_page() -> None:
     """Ends the run without its page: to draw that takes longer than the whole training, and no trial looks at it."""
     import ptft.run
 
-    ptft.run.write_page = lambda *arguments: None
+    ptft.run._write_page = lambda *arguments: None
 
 
 def make_scene(path: Path, **sections: Any) -> Scene:
