@@ -51,7 +51,8 @@ def start_host(place: int, tmp_path: Path) -> "subprocess.Popen[str]":
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={ADDRESSES[0]}:29511",
         "--rdzv-id=two-hosts",
-        f"--rdzv-conf=last_call_timeout=3,is_host={int(place == 0)}",
+        # A host is taken for dead after 5 s without a word instead of 15.
+        f"--rdzv-conf=last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=5,is_host={int(place == 0)}",
         f"--local-addr={ADDRESSES[place]}",
     ]
     prefix = ["setsid", "ip", "netns", "exec", NAMES[place], "env", f"GLOO_SOCKET_IFNAME=ptft-veth-{NAMES[place][-1]}"]
