@@ -11,18 +11,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from making import Result
+from scripts.quick import MODULES
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "ptft.cli",
-        "ptft.session",
-        "ptft.run",
-        "ptft.augment.pipelines",
-        "torch.utils.tensorboard",
-        "matplotlib.pyplot",
-    ]
-)
+_CONTEXT.set_forkserver_preload([*MODULES])
 _NUMBERS = itertools.count()
 
 Before = Callable[[], None]

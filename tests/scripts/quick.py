@@ -6,6 +6,7 @@ its arguments, folder, environment and streams, passes signals on, and ends as t
 
 import array
 import contextlib
+import importlib
 import json
 import os
 import selectors
@@ -19,17 +20,29 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SECONDS_BETWEEN_LOOKS = 0.02
 
+MODULES = (
+    "ptft.cli",
+    "ptft.session",
+    "ptft.run",
+    "ptft.augment.pipelines",
+    "ptft.objectives.supervised",
+    "torch.distributed.run",
+    "torch.utils.tensorboard",
+    "torch._dynamo",  # of DistributedDataParallel: more than a second, for each rank anew
+    "torch.distributed.fsdp",
+    "scipy.optimize",
+    "jinja2",
+    "matplotlib.pyplot",
+    "matplotlib.backends.backend_svg",
+    "PIL.ImageOps",
+)
+"""What a run imports at some time: the most of the work of a short one, if each did so by itself."""
+
 
 def serve(path: str) -> None:
     """Forks a program for every call, until it is killed."""
-    import matplotlib.pyplot  # noqa: F401
-    import torch._dynamo
-    import torch.distributed.run
-    import torch.utils.tensorboard  # noqa: F401
-
-    import ptft.augment.pipelines
-    import ptft.run
-    import ptft.session  # noqa: F401
+    for module in MODULES:
+        importlib.import_module(module)
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
