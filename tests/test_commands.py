@@ -288,7 +288,9 @@ def test_schema_is_json(ptft: Ptft, what: str) -> None:
     assert ("compare" in properties) == (what == "compare")
 
 
-def test_a_file_size_limit_exits_5_in_a_sentence_and_a_raised_one_goes_on(tmp_path: Path, config: Path) -> None:
+def test_a_file_size_limit_exits_5_in_a_sentence_and_a_raised_one_goes_on(
+    ptft: Ptft, tmp_path: Path, config: Path
+) -> None:
     command = f"ulimit -f 12; {sys.executable} -m ptft pretrain run.yaml"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 5, done.stderr
@@ -296,7 +298,7 @@ def test_a_file_size_limit_exits_5_in_a_sentence_and_a_raised_one_goes_on(tmp_pa
     assert "Traceback" not in done.stderr
     assert json.loads((tmp_path / "runs/run/status.json").read_text())["exit_code"] == 5
     assert not list((tmp_path / "runs/run/checkpoints").iterdir())
-    assert run_process("pretrain", "run.yaml", "--resume", cwd=tmp_path).code == 0
+    assert ptft("pretrain", "run.yaml", "--resume").code == 0
 
 
 def test_a_last_step_that_spoils_the_weights_exits_6(ptft: Ptft, config: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from faults.hostile import bombs, payload_files, payloads, tell, whole, zipped
-from making import COLOURS, Ptft, Result, make_images, run_process, write_config
+from faults.program import run
+from making import COLOURS, Ptft, Result, make_images, write_config
 
 from ptft import checkpoint
 from ptft.errors import CheckpointError
@@ -74,14 +75,14 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("started")
     make_images(folder / "photos", COLOURS, 8)
     write_config(folder / "run.yaml", train={"steps": 2})
-    assert run_process("pretrain", "run.yaml", "--out", "run", cwd=folder).code == 0
+    assert run("pretrain", "run.yaml", "--out", "run", cwd=folder).code == 0
     _stop(folder / "run")
     return folder
 
 
-def _stop(run: Path) -> None:
-    status = json.loads((run / "status.json").read_text())
-    (run / "status.json").write_text(json.dumps(status | {"state": "stopped"}))
+def _stop(folder: Path) -> None:
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"state": "stopped"}))
 
 
 FEW_STEPS = ("--set", "train.steps=2")  # where a file is harmless

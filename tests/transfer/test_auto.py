@@ -1,13 +1,13 @@
 """Recipe auto tries before it commits: what it chose is written down, never raced for again, and the same bits."""
 
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from faults.program import start
 from making import Ptft, make_images
 
 from ptft import checkpoint
@@ -94,13 +94,11 @@ def test_a_run_that_goes_on_does_not_race_again(ptft: Ptft, source: Path, target
 def test_a_run_killed_while_it_races_decides_the_same(ptft: Ptft, source: Path, target: Path, tmp_path: Path) -> None:
     command = ["finetune", "--from", source, "--data", target, *sets(), "--resume", "--out"]
     whole = ptft(*command, "whole").path
-    line = [sys.executable, "-m", "ptft", *map(str, command), "killed"]
-    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for said in process.stderr:
-            if "steps in all" in said:
-                process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    running = start(*command, "killed", cwd=tmp_path)
+    while running.is_alive() and "steps in all" not in running.err.read_text():
+        time.sleep(0.002)
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
     assert not Path("killed/config.yaml").exists()
     again = ptft(*command, "killed")
     assert chosen("killed") == chosen("whole")

@@ -1,14 +1,14 @@
 """Co-Tuning, soup, dropout and stochastic depth: what they compute, that they resume, and where they are refused."""
 
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from faults.program import start
 from making import Ptft, make_images, write_config
 from torch.nn import functional
 
@@ -144,16 +144,13 @@ def test_a_soup_averages_its_seeds_and_goes_on_after_a_signal(
     others = [checkpoint.read(Path(f"whole/soup/seed-{seed}/checkpoints/best.pt")) for seed in kept if seed]
     assert len(others) == 1
     assert all(not torch.equal(found.tensors["head.weight"], other.tensors["head.weight"]) for other in others)
-    typed = [sys.executable, "-m", "ptft", *map(str, command), "cut"]
-    said = ""
-    with subprocess.Popen(typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said += line
-            if "soup: finetuning with seed 1" in line:
-                process.send_signal(signal.SIGTERM)
-    assert process.returncode == 143, said
-    assert "goes on with the run in cut." in said
+    running = start(*command, "cut", cwd=tmp_path)
+    while running.is_alive() and "soup: finetuning with seed 1" not in running.err.read_text():
+        time.sleep(0.002)
+    running.send(signal.SIGTERM)
+    stopped = running.wait()
+    assert stopped.code == 143, stopped.err
+    assert "goes on with the run in cut." in stopped.err
     again = ptft(*command, "cut")
     assert same(dict(checkpoint.read(again.path).tensors), dict(found.tensors))
     assert ptft("evaluate", again.path, "--json").code == 0
