@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from faults.program import start
 from making import COLOURS, Ptft, make_images, write_config
 from making_shards import hub, png, samples, task_of, write_parquet, write_tar
 from pydantic import ValidationError
@@ -48,8 +49,8 @@ def naive_epoch(starts: list[int], seed: int, window: int, epoch: int) -> list[i
     shards = [list(range(a, b)) for a, b in pairwise(starts)]
     line = [row for shard in torch.randperm(len(shards), generator=generator).tolist() for row in shards[shard]]
     shuffled = []
-    for number, start in enumerate(range(0, len(line), window)):
-        piece = line[start : start + window]
+    for number, first in enumerate(range(0, len(line), window)):
+        piece = line[first : first + window]
         generator = torch.Generator().manual_seed(derive_seed("window", seed, epoch, number))
         shuffled += [piece[place] for place in torch.randperm(len(piece), generator=generator).tolist()]
     return shuffled
@@ -196,13 +197,11 @@ def test_a_stream_killed_in_mid_epoch_goes_on_at_the_same_image_and_ends_with_th
     ptft: Ptft, streaming: Path, tmp_path: Path
 ) -> None:
     whole = ptft("pretrain", streaming, "--out", "whole").path
-    command = [sys.executable, "-m", "ptft", "pretrain", str(streaming), "--out", "killed", "--resume"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(Path("killed/checkpoints").glob("step-*.pt")) and time.monotonic() < deadline:
+    running = start("pretrain", streaming, "--out", "killed", "--resume", cwd=tmp_path)
+    while running.is_alive() and not list(Path("killed/checkpoints").glob("step-*.pt")):
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
     resumed = ptft("pretrain", streaming, "--out", "killed", "--resume")
     assert "resumed at step" in resumed.err
     assert differing(whole, resumed.path) == []
