@@ -1,4 +1,4 @@
-"""`ptft` and `torchrun` for scripts that start them often: forked from a process that has imported everything once.
+"""`ptft`, `torchrun` and its ranks for scripts that start them often: forked from a process that has imported all once.
 
 `python quick.py serve SOCKET` answers; `python quick.py call SOCKET PROGRAM ARGUMENT…` is the command: it hands over
 its arguments, folder, environment and streams, passes signals on, and ends as the program does, which dies with it.
@@ -19,6 +19,8 @@ from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _SECONDS_BETWEEN_LOOKS = 0.02
+_RANK = ("-u", "-m", "ptft")
+"""What torchrun calls a Python with, before the arguments of ptft."""
 
 MODULES = (
     "ptft.cli",
@@ -108,9 +110,10 @@ def _run(streams: list[int], told: dict[str, Any]) -> None:
     os.chdir(told["folder"])
     os.environ.clear()
     os.environ.update(told["environment"])
-    sys.argv = told["command"]
+    program, *arguments = told["command"]
+    sys.argv = [program, *(arguments[len(_RANK) :] if program == "rank" else arguments)]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    {"ptft": ptft.cli.main, "torchrun": torch.distributed.run.main}[sys.argv[0]]()
+    (torch.distributed.run.main if program == "torchrun" else ptft.cli.main)()
 
 
 def call(path: str, command: list[str]) -> int:

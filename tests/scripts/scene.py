@@ -83,7 +83,7 @@ class Scene:
 
 
 def make_scene(path: Path, server: Path) -> Scene:
-    """The scene, with nothing run; its `ptft` and `torchrun` are forked by the `quick.py` that listens to `server`."""
+    """The scene, with nothing run; its `ptft`, `torchrun` and ranks are forked by the `quick.py` at `server`."""
     make_images(path / "photos", COLOURS, 12)
     for name in ("task-a", "task-b"):
         make_images(path / name / "train", COLOURS, 1)  # too few for a race, which would take most of the time
@@ -97,7 +97,7 @@ def make_scene(path: Path, server: Path) -> Scene:
         train={"steps": STEPS},
         checkpoint={"every": {"steps": 20}},
     )
-    commands = {name: [str(QUICK), "call", str(server), name] for name in ("ptft", "torchrun")}
+    commands = {name: [str(QUICK), "call", str(server), name] for name in ("ptft", "torchrun", "rank")}
     commands |= {name: [_SCHEDULER, name] for name in ("sbatch", "srun", "scontrol")}
     for name, arguments in commands.items():
         command = path / "bin" / name
@@ -106,4 +106,5 @@ def make_scene(path: Path, server: Path) -> Scene:
         command.chmod(0o755)
     (path / "slurm").mkdir()
     places = {"PATH": f"{path / 'bin'}:{os.environ['PATH']}", "SLURM_STAND_IN": str(path / "slurm")}
+    places["PYTHON_EXEC"] = str(path / "bin" / "rank")  # the Python that torchrun starts a rank with
     return Scene(path, environment() | places)
