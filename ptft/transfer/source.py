@@ -12,6 +12,7 @@ from ptft.data.labelling import Scale
 from ptft.data.task import Format
 from ptft.errors import CheckpointError
 from ptft.models import Model
+from ptft.models.outline import outline
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,5 @@ def model_of(found: Checkpoint) -> Model:
 
 def shapes_of(found: Checkpoint, model: Model) -> dict[str, torch.Size]:
     """Shape of every weight the model of a checkpoint has, by name; computed without memory for the weights."""
-    with torch.device("meta"):
-        classifier = model.build(len(found.metadata.classes), found.metadata.in_channels)
+    classifier = outline(model, len(found.metadata.classes), found.metadata.in_channels)
     return {name: tensor.shape for name, tensor in classifier.state_dict().items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ptft.models import TorchvisionCnn
 from ptft.models.classifier import Classifier
+from ptft.models.outline import outline
 from ptft.models.zoo import TorchvisionName
 from ptft.models.zoo_families import FAMILIES, family_of
 from ptft.models.zoo_nets import draw_stem_
@@ -215,3 +216,11 @@ def test_gray_images_train_end_to_end(name: str) -> None:
     size = max(16, config.min_image_size())
     classifier(torch.randn(2, 1, size, size)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in classifier.parameters())
+
+
+@pytest.mark.parametrize("name", ["regnet_x_400mf", "mobilenet_v3_small", "shufflenet_v2_x0_5"])
+def test_an_outline_has_the_tensors_of_the_classifier_and_no_memory(name: str) -> None:
+    """RegNet computes its widths with tensors, which need values."""
+    built, outlined = config_of(name).build(3, 1).state_dict(), outline(config_of(name), 3, 1).state_dict()
+    assert {key: tensor.shape for key, tensor in outlined.items()} == {key: one.shape for key, one in built.items()}
+    assert all(tensor.is_meta for tensor in outlined.values() if tensor.dim())
