@@ -21,11 +21,10 @@ from ptft import checkpoint
 STEPS = 90
 
 
-@pytest.fixture
-def rich_config(tmp_path: Path, photos: Path) -> Path:
+def write_rich(path: Path) -> Path:
     """A run with everything random: augmentation, dropout, mixing, EMA, momentum."""
     return write_config(
-        tmp_path / "run.yaml",
+        path,
         augment={"name": "photo", "erasing": 0.3, "hue": 0.1},
         model={"dropout": 0.3},
         objective={"mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1},
@@ -33,6 +32,22 @@ def rich_config(tmp_path: Path, photos: Path) -> Path:
         train={"steps": STEPS, "ema": 0.9, "evaluate_every": {"steps": 7}, "clip_norm": 1.0},
         checkpoint={"every": {"steps": 3}},
     )
+
+
+@pytest.fixture
+def rich_config(tmp_path: Path, photos: Path) -> Path:
+    return write_rich(tmp_path / "run.yaml")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of that run where nothing interrupts it."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_images(folder / "photos", COLOURS, 20)
+    write_rich(folder / "run.yaml")
+    done = run("pretrain", "run.yaml", "--out", "whole", cwd=folder)
+    assert done.code == 0, done.err
+    return folder / done.out.strip()
 
 
 def differing(first: Path, second: Path) -> list[str]:
@@ -61,9 +76,8 @@ def kill_after(process: Running, folder: Path, step: int, signum: int) -> None:
 
 
 def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
-    ptft: Ptft, rich_config: Path, tmp_path: Path
+    ptft: Ptft, rich_config: Path, tmp_path: Path, whole: Path
 ) -> None:
-    whole = ptft("pretrain", rich_config, "--out", "whole").path
     for step in (1, 25, 50):
         process = start_run("killed", tmp_path)
         kill_after(process, tmp_path / "killed", step, signal.SIGKILL)
@@ -72,7 +86,7 @@ def test_a_run_killed_three_times_ends_bit_identical_to_an_uninterrupted_one(
     assert "resumed at step" in resumed.err
     assert differing(whole, resumed.path) == []
     assert differing(whole.with_name("last.pt"), resumed.path.with_name("last.pt")) == []
-    metrics = [Path(out, "metrics.jsonl").read_text() for out in ("whole", "killed")]
+    metrics = [(path.parents[1] / "metrics.jsonl").read_text() for path in (whole, resumed.path)]
     assert metrics[0] == metrics[1]
 
 
@@ -103,8 +117,7 @@ def test_a_run_that_died_between_two_names_of_a_checkpoint_keeps_the_right_best(
     assert differing(whole, resumed.path) == []
 
 
-def test_the_comparison_sees_a_different_augmentation(ptft: Ptft, rich_config: Path) -> None:
-    whole = ptft("pretrain", rich_config, "--out", "whole").path
+def test_the_comparison_sees_a_different_augmentation(ptft: Ptft, rich_config: Path, whole: Path) -> None:
     other = ptft("pretrain", rich_config, "--out", "other", "--set", "augment.hue=0.11").path
     assert differing(whole, other)
 
@@ -180,10 +193,9 @@ def signal_oneself(wanted: str) -> None:
 
 @pytest.mark.parametrize("wanted", ["reading", "training", "evaluation", "saving"])
 def test_a_signal_in_any_part_of_a_run_saves_what_is_done(
-    ptft: Ptft, rich_config: Path, tmp_path: Path, wanted: str
+    ptft: Ptft, rich_config: Path, tmp_path: Path, whole: Path, wanted: str
 ) -> None:
     """Every session is stopped at its first such moment; together they still end as one that was not."""
-    whole = ptft("pretrain", rich_config, "--out", "whole").path
     command = ("pretrain", rich_config, "--out", "cut", "--resume", "--no-cache")
     for _ in range(2):
         done = run(*command, cwd=tmp_path, before=partial(signal_oneself, wanted))
