@@ -133,9 +133,10 @@ def _shortest(prepared: Prepared, steps: range) -> float:
     """Seconds of the shortest of a few steps after the first; of the first where there is only one."""
     shortest, count = float("inf"), min(_TIMED_STEPS, len(steps))
     for place, step in enumerate(steps[:count]):
+        batch = prepared.batches.at(step)
         start = time.perf_counter()
-        loss, _ = prepared.stepper.step(prepared.state, prepared.batches.at(step), lr=1e-6)
+        loss, _ = prepared.stepper.step(prepared.state, batch, lr=1e-6)
         loss.item()
         if place or count == 1:
             shortest = min(shortest, time.perf_counter() - start)
-    return shortest
+    return shortest + prepared.batches.seconds / prepared.batches.num_made

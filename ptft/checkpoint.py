@@ -34,6 +34,7 @@ from torch import Tensor
 from ptft.claims import ClaimError, check_claims
 from ptft.config.base import Config, Names
 from ptft.data.images import MAX_IMAGE_SIZE
+from ptft.data.sources.base import NumViews
 from ptft.distributed.ranks import Ranks
 from ptft.errors import CheckpointError
 from ptft.storage import write_durably
@@ -91,7 +92,7 @@ class Metadata(Config):
     mean: tuple[float, ...]
     """Per channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
-    num_views: Literal[1, 2, 6] = 1
+    num_views: NumViews = 1
     """Of each image that is judged: data.num_views."""
     target_mean: tuple[float, ...] = ()
     """Per target of a regression: what the head predicts is in standard deviations from this mean."""
@@ -233,7 +234,10 @@ def _verified(path: Path, content: dict[str, Any]) -> Checkpoint:
     except ValidationError as error:
         found = error.errors()[0]
         place = ".".join(map(str, found["loc"]))
-        raise CheckpointError(f"{path} holds metadata that this ptft cannot read: {place}: {found['msg']}.") from error
+        advice = " Update ptft." if found["type"] == "extra_forbidden" else ""
+        raise CheckpointError(
+            f"{path} holds metadata that this ptft cannot read: {place}: {found['msg']}.{advice}"
+        ) from error
     return Checkpoint(path, content["digest"], metadata, content["tensors"])
 
 

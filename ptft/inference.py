@@ -133,6 +133,7 @@ def evaluate_checkpoint(
         "digest": found.digest,
         "data": where,
         "task": task.name,
+        "num_views": found.metadata.num_views,
         **described,
         "bad_images": list(bad),
     }

@@ -35,7 +35,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def seed_draws(device: torch.device, seed: int) -> None:
-    """Sets what torch draws from next on the CPU and on `device`.
+    """Sets what torch draws from next on the CPU and, for a GPU, on the current one, which `pick_device` has made it.
 
     As torch.manual_seed, which notes down the whole call stack for each other kind of device that is not in use: a
     third of a millisecond, which is too much for every step.

@@ -58,6 +58,7 @@ def test_views_are_weighed_as_their_definition_says(num_views: NumViews) -> None
 
 
 def test_an_image_and_its_mirror_image_are_judged_alike() -> None:
+    torch.manual_seed(0)
     images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
@@ -104,6 +105,33 @@ def test_a_target_does_not_inherit_the_views_of_its_source(ptft: Ptft, config: P
     source = ptft("pretrain", config, "--set", "data.num_views=2").path
     target = ptft("finetune", config, "--from", source, "--out", "target", "--set", "transfer.recipe=full").path
     assert checkpoint.read(target).metadata.num_views == 1
+
+
+def test_a_probe_is_solved_on_the_images_as_they_are_and_judged_by_all_views(ptft: Ptft, source: Path) -> None:
+    found = {}
+    for views in (1, 6):
+        arguments = ("--out", f"probe-{views}", "--set", f"data.num_views={views}", "--set", "transfer.recipe=probe")
+        result = ptft("finetune", "run.yaml", "--from", source, "--json", *arguments)
+        found[views] = result.json
+        assert (
+            result.json["num_views"] == views == ptft("evaluate", result.json["checkpoint"], "--json").json["num_views"]
+        )
+    weights = [checkpoint.read(Path(one["checkpoint"])).weights() for one in found.values()]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert found[1]["test"]["loss"] != found[6]["test"]["loss"]
+    page = [Path(f"probe-{views}/report.html").read_text() for views in (1, 6)]
+    assert "judged by 6 views" in page[1]
+    assert "judged by" not in page[0]
+
+
+def test_a_score_does_not_depend_on_the_views_a_source_was_judged_by(ptft: Ptft, config: Path) -> None:
+    sources = [
+        ptft("pretrain", config, "--out", f"source-{views}", "--set", f"data.num_views={views}").path
+        for views in (1, 6)
+    ]
+    rankings = [ptft("score", source, "--data", "photos", "--json").json["ranking"] for source in sources]
+    kept = [[{**place, "checkpoint": "", "digest": ""} for place in ranking] for ranking in rankings]
+    assert kept[0] == kept[1]
 
 
 def test_other_numbers_of_views_are_refused(ptft: Ptft, config: Path) -> None:

@@ -36,6 +36,7 @@ class Ahead:
     Attributes:
         made_at_once: the same batches, not made ahead.
         seconds: spent waiting in `at` so far.
+        num_made: batches handed out in that time.
     """
 
     def __init__(self, batches: Batches) -> None:
@@ -43,6 +44,7 @@ class Ahead:
         self._thread = ThreadPoolExecutor(1)
         self._next: tuple[int, Future[Batch]] | None = None
         self.seconds = 0.0
+        self.num_made = 0
 
     def at(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
@@ -53,4 +55,5 @@ class Ahead:
         batch = made.result()
         self._next = (step + 1, self._thread.submit(self.made_at_once.at, step + 1))
         self.seconds += time.monotonic() - start
+        self.num_made += 1
         return batch

@@ -17,10 +17,8 @@ from ptft.data.task import Examples, Format
 from ptft.runtime import derive_seed, sent
 
 _TOGETHER = 1 << 21
-"""Bytes of augmented images that a CPU makes at once, the next steps' among them: each operation costs a few
-microseconds before it touches a pixel, several times what it does to those of a small batch."""
-
-_MOST_TOGETHER = 32
+"""Bytes of images that a CPU augments at once, the next steps' among them: each operation costs a few microseconds
+before it touches a pixel, several times what it does to those of a small batch."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,7 @@ class Batches:
 
     Attributes:
         seconds: spent in `at` so far, as far as it waits: a GPU may be computing meanwhile.
+        num_made: batches made in that time, some of which nobody may have asked for yet.
     """
 
     def __init__(
@@ -149,12 +148,13 @@ class Batches:
         mirrored = range(order.batch_size - self._own.stop, order.batch_size - self._own.start)
         self._partners = mirrored if mixes and mirrored != self._own else range(0)
         self._places = torch.tensor([*self._own, *self._partners])
-        self._num_together = 1
+        self._num_together = self._most_together = 1
         if device.type == "cpu" and not decodes_when_asked(self._images):
-            num_bytes = len(self._places) * format_.in_channels * format_.image_size**2
-            self._num_together = min(max(1, _TOGETHER // num_bytes), _MOST_TOGETHER)
+            num_bytes = len(self._places) * self._images.take(torch.tensor([0])).nbytes
+            self._most_together = max(1, _TOGETHER // num_bytes)
         self._made: dict[int, tuple[Tensor, Tensor]] = {}
         self.seconds = 0.0
+        self.num_made = 0
 
     def at(self, step: int) -> Batch:
         """The batch of a step counted from 0."""
@@ -166,6 +166,9 @@ class Batches:
     def _make(self, step: int) -> Batch:
         if step not in self._made:
             self._made = self._augmented(range(step, step + self._num_together))
+            self.num_made += len(self._made)
+            # Not at once as many as possible: a run may be short, or want only one.
+            self._num_together = min(2 * self._num_together, self._most_together)
         images, rows = self._made.pop(step)
         if self._sizes is not None:
             images = _scaled(images, self._sizes.at(step))

@@ -15,10 +15,9 @@ from ptft.data.images import ChosenImages, DecodedImages, Images, Loaded, channe
 from ptft.data.labelling import ONE_CLASS, Labelling, Scale
 from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.shards.store import RecordNames, ShardRecords
-from ptft.data.sources.base import DataConfig, check_store_size
+from ptft.data.sources.base import DataConfig, NumViews, check_store_size
 from ptft.data.splits import split
 from ptft.data.stored import load
-from ptft.data.views import NumViews
 from ptft.errors import DataError, UsageError
 
 _STATISTICS_SAMPLE = 10_000
@@ -62,7 +61,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Format:
-    """What an image must be before a model sees it; fixed by the source task and kept through finetuning.
+    """What an image must be before a model sees it; but for `num_views` kept through finetuning, as the source had it.
 
     Attributes:
         image_size: side in pixels.

@@ -1,19 +1,19 @@
 """Views of an image that is judged: several looks at it, whose outputs are averaged (test-time augmentation)."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 from torch import Tensor
 from torch.nn.functional import pad
 
-NumViews = Literal[1, 2, 6]
+from ptft.data.sources.base import NumViews
 
 
 def views_of(images: Tensor, num_views: NumViews) -> Iterator[tuple[float, Tensor]]:
     """Each view of a batch and the weight of what the model says about it; the weights sum to 1.
 
     With 6 views the image and its mirror image weigh as much together as the four that are shifted by a pixel, both
-    down and right or up and left, with the image mirrored at the edge (Jordan 2024, section 3.4).
+    down and right or up and left, with the image mirrored at the edge (multi-crop evaluation of Jordan 2024, "94% on
+    CIFAR-10 in 3.29 seconds on a single GPU").
 
     Args:
         images: float32 (B, C, S, S).

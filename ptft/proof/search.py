@@ -77,11 +77,10 @@ def find(
     matches = {match.query: match for match in _exact(hashes(prints), hashes(seen))}
     rest = torch.tensor([row for row in range(len(prints)) if row not in matches], dtype=torch.int64)
     if near:
-        stored = looks(seen)
-        terms = _stored_terms(stored)
+        terms = _stored_terms(looks(seen))
         for rows in rest.split(_QUERIES):
             check_stop()
-            matches |= {match.query: match for match in _near(queries.take(rows), rows, stored, terms)}
+            matches |= {match.query: match for match in _near(queries.take(rows), rows, terms)}
     return [matches[row] for row in sorted(matches)]
 
 
@@ -92,8 +91,8 @@ def _exact(queries: Tensor, seen: Tensor) -> Iterator[Match]:
         yield Match(query, int(order[places[query]]), "exact", 0.0)
 
 
-def _near(images: Tensor, rows: Tensor, stored: Tensor, terms: Tensor) -> Iterator[Match]:
-    """Matches of a batch of images uint8 (B, C, S, S) among stored looks float32 (M, 36) with their `_stored_terms`."""
+def _near(images: Tensor, rows: Tensor, terms: Tensor) -> Iterator[Match]:
+    """Matches of a batch of images uint8 (B, C, S, S) among the looks in `_stored_terms`."""
     pictures = grey(as_arrays(images))
     candidates, distances = _candidates(pictures, terms)
     likely = (distances < _CANDIDATE_DISTANCE).any(dim=1).nonzero()[:, 0]
@@ -102,7 +101,7 @@ def _near(images: Tensor, rows: Tensor, stored: Tensor, terms: Tensor) -> Iterat
     views = _close_views(pictures[likely.numpy()])
     for place, view in zip(likely.tolist(), views, strict=True):
         chosen = candidates[place][distances[place] < _CANDIDATE_DISTANCE]
-        outside = ((view[:, None] - stored[chosen]).abs_() - STEP / 2).clamp_(min=0)
+        outside = ((view[:, None] - terms[chosen, :NUM_FREQUENCIES]).abs_() - STEP / 2).clamp_(min=0)
         close = outside.square_().mean(dim=2).amin(dim=0)
         best = int(close.argmin())
         if close[best] <= _limit(close):

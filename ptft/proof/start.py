@@ -51,7 +51,7 @@ class Start:
                 f"{path} does not say which model it is of, or for which images. finetune --from it, with a config "
                 "that has `model:`, writes a checkpoint that does."
             )
-        format_ = replace(weights.format, image_size=image_size or weights.format.image_size)
+        format_ = replace(weights.format, image_size=image_size or weights.format.image_size, num_views=1)
         smallest = weights.model.min_image_size()
         if format_.image_size < smallest:
             raise UsageError(

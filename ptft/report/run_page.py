@@ -68,6 +68,11 @@ def _notes(run: RunRecord, evidence: Evidence | Sequence[Section] | None, missin
         )
     if run.scores:
         notes += report.notes(run)
+    if (num_views := summary.get("num_views", 1)) > 1:
+        notes.append(
+            f"Each image was judged by {num_views} views of it, mirrored ones among them; a picture of what the "
+            "network looks at is of the image as it is."
+        )
     if seen := (summary.get("leak") or {}).get("num_seen"):
         were = "1 test image was" if seen == 1 else f"{seen:,} test images were"
         notes.append(f"{were} seen in training: the {report.measure.name} leans on that; see below, and `ptft leak`.")

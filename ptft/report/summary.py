@@ -58,6 +58,7 @@ class Summary:
             "best_step": metadata.step,
             "seconds": round(self.seconds, 3),
             "classes": list(metadata.classes),
+            "num_views": metadata.num_views,
             **{part: describe_scores(scores, metadata.classes) for part, scores in self.scores.items()},
             "calibration": self.calibration,
             "leak": self.leak.as_dict() if self.leak else None,

@@ -1,8 +1,8 @@
-"""Exact evaluation: every example once, no augmentation, the model in eval mode."""
+"""Exact evaluation: every example once, nothing random, the model in eval mode."""
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -109,8 +109,9 @@ def features_of(
 ) -> Tensor:
     """Features of every example in order, float32 (N, D) on `device`: all that a frozen backbone has to say.
 
-    Arguments as `logits_of`.
+    Of the image alone, whatever views are judged. Arguments as `logits_of`.
     """
+    format_ = replace(format_, num_views=1)
     rows = logits_of(classifier.backbone, examples, format_, device, precision, check_stop, ranks)
     return torch.cat([features for _, features in rows])
 

@@ -45,13 +45,14 @@ class Job:
     size: int
     batch_size: int
     network: str
+    started: float = 0.0
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
         finish = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
         fit = [transforms.Resize(self.size), transforms.CenterCrop(self.size)]
         vary = [
-            transforms.RandomCrop(self.size, self.size // 8, padding_mode="reflect"),
+            transforms.RandomCrop(self.size, round(self.size / 8), padding_mode="reflect"),
             transforms.RandomHorizontalFlip(),
         ]
         self.train = ImageFolder(str(self.data / "train"), transforms.Compose([*fit, *vary, *finish]))
@@ -60,6 +61,10 @@ class Job:
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.steps = math.ceil(len(self.train) / self.batch_size) * self.epochs
+
+    def start(self) -> None:
+        """Called when all is made and training begins."""
+        self.started = time.perf_counter()
 
     def loader(self, dataset: "Dataset[Any]", *, shuffle: bool) -> "DataLoader[Any]":
         keeps = {"persistent_workers": True, "prefetch_factor": 4} if self.workers else {}
@@ -101,6 +106,7 @@ def plain(job: Job, batches: Iterable[tuple[Tensor, Tensor]] | None = None) -> N
     schedule = job.schedule(optimizer)
     loader = batches if batches is not None else job.loader(job.train, shuffle=True)
     job.model.train()
+    job.start()
     for _ in range(job.epochs):
         for images, labels in loader:
             job.loss(images, labels).backward()
@@ -157,7 +163,9 @@ def lightning(job: Job) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Module(), job.loader(job.train, shuffle=True))
+    module, loader = Module(), job.loader(job.train, shuffle=True)
+    job.start()
+    trainer.fit(module, loader)
 
 
 def transformers(job: Job) -> None:
@@ -193,13 +201,15 @@ def transformers(job: Job) -> None:
             max_grad_norm=0.0,
             logging_steps=10_000,
         )
-        Trainer(
+        trainer = Trainer(
             model=Wrapped(),
             args=arguments,
             train_dataset=job.train,
             data_collator=collate,
             optimizers=(optimizer, job.schedule(optimizer)),
-        ).train()
+        )
+        job.start()
+        trainer.train()
 
 
 def fastai(job: Job) -> None:
@@ -235,6 +245,7 @@ def fastai(job: Job) -> None:
         train_bn=True,
     )
     learner._do_epoch_validate = lambda *_, **__: None  # as the others: the test comes at the end
+    job.start()
     with learner.no_logging():
         learner.fit(job.epochs, lr=0.1)
 
@@ -256,15 +267,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--model", default="small-cnn")
+    parser.add_argument("--model", default="small-cnn", help="one that needs no images to start from")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
     given = parser.parse_args()
     how = (given.workers, given.precision, given.channels_last)
     job = Job(given.data, given.epochs, *how, given.size, given.batch_size, given.model)
-    start = time.perf_counter()
     PEERS[given.peer](job)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - job.started
     with tempfile.NamedTemporaryFile() as file:
         torch.save(job.model.state_dict(), file.name)
     top1 = accuracy(job)

@@ -63,6 +63,7 @@ class Cell:
     labels: int | None
     draws: int
     steps: int | None
+    image_size: int | None
 
     def config(self, recipe: RecipeName, lr: float | None, draw: int) -> FinetuneConfig:
         return FinetuneConfig(
@@ -76,7 +77,8 @@ class Cell:
         )
 
     def folder(self, recipe: str, lr: float | None, draw: int) -> Path:
-        words = (self.source[0], self.target[0], str(self.labels or "all"), recipe, f"{lr:g}" if lr else "", str(draw))
+        target = self.target[0] + (f"-{self.image_size}px" if self.image_size else "")
+        words = (self.source[0], target, str(self.labels or "all"), recipe, f"{lr:g}" if lr else "", str(draw))
         return self.out / "cells" / "-".join(filter(None, words))
 
     def run(self, recipe: RecipeName, lr: float | None, draw: int) -> float:
@@ -201,7 +203,9 @@ def main() -> None:
         for target in targets:
             for labels in arguments.labels:
                 number = None if labels == "all" else int(labels)
-                cell = Cell(arguments.out, source, target, number, arguments.draws, arguments.steps)
+                cell = Cell(
+                    arguments.out, source, target, number, arguments.draws, arguments.steps, arguments.image_size
+                )
                 rows.append(_row(cell, arguments.recipes, python))
                 print(f"{rows[-1]}", file=sys.stderr, flush=True)
     print(_table(rows, arguments.recipes, RIVAL_TOOLS if python else ()))

@@ -80,14 +80,22 @@ def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_it_is_in() ->
     assert torch.equal(small, large)
 
 
-@pytest.mark.parametrize("augmentation", [NoAugment(), Photo(name="photo", hue=0.1, erasing=0.5)])
-def test_a_batch_made_with_others_is_the_one_made_by_itself(augmentation: NoAugment | Photo) -> None:
-    together = make_batches(augmentation, 10)
-    for step in (*range(40), 3, 17):  # past what is made at once, and back
-        alone, made = make_batches(augmentation, 10).at(step), together.at(step)
-        assert torch.equal(alone.images, made.images)
-        assert torch.equal(alone.indices, made.indices)
-        assert torch.equal(alone.labels, made.labels)
+@pytest.mark.parametrize(
+    ("augmentation", "larger"),
+    [(NoAugment(), False), (Photo(hue=0.1, erasing=0.5), False), (Photo(hue=0.1, erasing=0.5), True)],
+)
+def test_a_batch_made_with_others_is_the_one_made_by_itself(augmentation: NoAugment | Photo, larger: bool) -> None:
+    images = ResidentImages(make_pixels(20)) if larger else None
+    together = make_batches(augmentation, 10, images)
+    for count, step in enumerate((*range(40), 3, 17)):  # past what is made at once, and back
+        alone, made = make_batches(augmentation, 10, images), together.at(step)
+        own = alone.at(step)
+        assert alone.num_made == 1
+        assert torch.equal(own.images, made.images)
+        assert torch.equal(own.indices, made.indices)
+        assert torch.equal(own.labels, made.labels)
+        assert together.num_made >= count + 1
+    assert together.num_made > 42  # some ahead of their time
     assert not torch.equal(together.at(3).images, together.at(4).images)
 
 

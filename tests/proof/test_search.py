@@ -149,3 +149,16 @@ def test_a_stored_look_is_rounded_to_the_middle_of_its_bin(clothes: np.ndarray, 
 def test_nothing_is_found_in_nothing(clothes: np.ndarray, seen: Tensor) -> None:
     assert found(clothes[:2], seen[:0]) == []
     assert found(clothes[:0], seen) == []
+
+
+def test_the_most_similar_looks_are_those_of_a_naive_loop_in_float64(clothes: np.ndarray, seen: Tensor) -> None:
+    pictures, stored = fingerprints.grey(clothes[NUM_SEEN : NUM_SEEN + 5]), looks(seen)
+    rows, distances = search._candidates(pictures, search._stored_terms(stored))
+    signs = fingerprints.mirror()
+    for picture, own_rows, own_distances in zip(pictures, rows.tolist(), distances.tolist(), strict=True):
+        views = [look(picture[None], window)[0].astype(float) for window in search._coarse_windows()]
+        views += [view * signs for view in views]
+        exact = [min(float(np.square(view - one).mean()) for view in views) for one in stored.double().numpy()]
+        nearest = sorted(exact)[: len(own_rows)]
+        assert own_distances == pytest.approx(nearest, abs=1e-5)
+        assert [exact[row] for row in own_rows] == pytest.approx(nearest, abs=1e-5)

@@ -36,6 +36,9 @@ PathText = Annotated[str, Field(min_length=1), AfterValidator(_possible)]
 """A path as the user typed it; relative paths start at the working directory, `~` is the home folder."""
 
 
+NumViews = Literal[1, 2, 6]
+"""How many views of an image can be judged; `ptft.data.views` makes them."""
+
 Statistics = Annotated[
     tuple[Annotated[float, Strict(False), Field(ge=0)], ...], Strict(False), Field(min_length=1, examples=[[0.5]])
 ]
@@ -95,10 +98,10 @@ class DataConfig(Config):
     std: Statistics | None = None
     """Standard deviation of each channel, as `mean`."""
 
-    num_views: Literal[1, 2, 6] = 1
+    num_views: NumViews = 1
     """Views of each image whose outputs are averaged where a classifier is judged or predicts, which then takes so many
-    times as long (test-time augmentation): 1, the image; 2, with its mirror image, wrong for digits and text; 6, with
-    both shifted by a pixel two ways."""
+    times as long (test-time augmentation): 1, the image; 2, with its mirror image, wrong where left and right
+    differ, as in text; 6, with both shifted by a pixel two ways."""
 
     on_bad_image: Literal["error", "skip"] = "error"
     """What an image that cannot be decoded does: end the run with an error, or be left out and counted."""
