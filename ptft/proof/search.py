@@ -28,8 +28,8 @@ _CERTAIN = 1e-4
 _NUM_CANDIDATES = 16
 # Mean square; of planted copies, cropped or shifted in brightness, the farthest was at 0.065.
 _CANDIDATE_DISTANCE = 0.1
-# Small enough that the products of a batch and a portion stay in the cache.
-_QUERIES = 16
+# Small enough that the products of a batch and a portion stay in the caches, large enough for two threads to share.
+_QUERIES = 64
 _PORTION = 1024
 _CROPS = (0.025, 0.05)
 _TONES = (10, 20, 30, 40)
