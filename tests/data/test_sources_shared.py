@@ -49,6 +49,7 @@ class TestRegistry:
             "store_size": None,
             "mean": None,
             "std": None,
+            "num_views": 1,
             "on_bad_image": "error",
             "max_bad_images": 100,
             "max_pixels": 100_000_000,
