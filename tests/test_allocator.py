@@ -34,5 +34,10 @@ def test_a_process_keeps_what_it_freed_unless_its_user_has_tuned_the_allocator(
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUN"))}
     command = [sys.executable, "-c", FAULTS]
-    done = subprocess.run(command, env=environment | tuned, capture_output=True, text=True, check=True, timeout=120)
-    assert (int(done.stdout) < PAGES / 100) is is_kept
+
+    def num_faults() -> int:
+        done = subprocess.run(command, env=environment | tuned, capture_output=True, text=True, check=True, timeout=120)
+        return int(done.stdout)
+
+    # A heap that happens to lie against a mapping cannot grow, and keeps nothing: seen once in some hundred processes.
+    assert any(num_faults() < PAGES / 100 for _ in range(3)) is is_kept
