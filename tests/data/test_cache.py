@@ -324,13 +324,14 @@ class TestInterrupted:
         assert 64 <= earlier < 1060
 
     def test_a_kill_leaves_nothing_that_counts_and_the_next_run_sweeps(self, photos: Path, kept: Kept) -> None:
+        # Two threads may come to `stop`: print would write the line and its end one after the other.
         source = (
-            "import sys, time; from pathlib import Path\n"
+            "import os, sys, time; from pathlib import Path\n"
             "from ptft.data.cache import Cache; from ptft.data.sources import Folder\n"
             "from ptft.data.task import prepare\n"
             "config = Folder(name='folder', root=sys.argv[1])\n"
             "def stop():\n"
-            "    if any(Path(sys.argv[2]).glob('images/*/.*.tmp')): print('writing', flush=True); time.sleep(60)\n"
+            "    if any(Path(sys.argv[2]).glob('images/*/.*.tmp')): os.write(1, b'writing\\n'); time.sleep(60)\n"
             "prepare(config.open(), config, seed=0, cache=Cache(Path(sys.argv[2])), check_stop=stop)\n"
         )
         make_images(photos / "more", {"a": (1, 2, 3)}, 2200)  # more than is under way at once
