@@ -5,12 +5,13 @@
 
 DIR has train and test folders with a folder of JPEG files for each class. The peers (a plain torch loop, timm's loader,
 Lightning, the Trainer of Hugging Face, fastai) are installed by pip into an environment of their own, which sees the
-torch of this one. Each peer first runs once with 0 and with 2 workers, in fp32 and bf16, with channels_last and
-without (`--quick`: fp32 and bf16, 0 workers, channels_last), and is then timed in its fastest way; ptft runs as it is,
-precision auto, once with an empty cache and once with a filled one. Seconds are of whole processes, from start to
-exit, with decoding, the test at the end and the weights on disk; ptft's include the leak check and the page. The loop
-is training alone, with what the tool decodes meanwhile. Peak memory is of the largest process. Medians; the machine
-should do nothing else.
+torch of this one. Each peer runs its loop once with 0 and with 2 workers, in fp32 and bf16, with channels_last
+(`--quick`: 0 workers only), and is then timed in its fastest way; and once more in each round at its defaults: fp32,
+no workers, no channels_last. ptft runs as it is, precision auto, once with an empty cache and once with a filled one.
+Seconds are of whole processes, from start to exit, with decoding, the test at the end and the weights on disk; ptft's
+include the leak check and the page. The loop is training alone, with what the tool decodes meanwhile. Peak memory is of
+the largest process. Medians, and how many times as fast ptft's first run is in the median round; the machine should do
+nothing else.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ class Timed:
     runs: "list[Whole]" = field(default_factory=list)
 
     def median(self, key: str) -> float:
-        return statistics.median(getattr(run, key) for run in self.runs)
+        return float(statistics.median(getattr(run, key) for run in self.runs))
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ def main() -> None:
         runs = {f"ptft, {name}": own(given, Path(place), name) for name in ("first run", "later run")}
         timed = {name: Timed("precision auto") for name in runs}
         for peer in given.peers:
-            how, runs[peer] = fastest(given, python, peer)
-            timed[peer] = Timed(how)
+            way = fastest(given, python, peer)
+            timed[peer], runs[peer] = Timed(" ".join(way)), partial(by_peer, given, python, peer, way)
+            name = f"{peer}, defaults"
+            timed[name], runs[name] = Timed("fp32, no workers"), partial(by_peer, given, python, peer, [])
         for turn, name in itertools.product(range(given.times), runs):
             run = runs[name]()
             timed[name].runs.append(run)
@@ -128,26 +132,26 @@ def own(given: argparse.Namespace, place: Path, name: str) -> Run:
     return run
 
 
-def fastest(given: argparse.Namespace, python: Path, peer: str) -> tuple[str, Run]:
-    """The peer's best settings, each tried once, and a run with them."""
+def fastest(given: argparse.Namespace, python: Path, peer: str) -> list[str]:
+    """The peer's best settings: those of the fastest loop of one epoch, each tried once."""
     workers = ("0",) if given.quick else ("0", "2")
-    formats = (["--channels-last"],) if given.quick else ([], ["--channels-last"])
     ways = [
-        ["--workers", number, "--precision", precision, *format_]
-        for number, precision, format_ in itertools.product(workers, ("fp32", "bf16"), formats)
+        ["--workers", number, "--precision", precision, "--channels-last"]
+        for number, precision in itertools.product(workers, ("fp32", "bf16"))
     ]
+    tried = [by_peer(given, python, peer, way, epochs=1) for way in ways]
+    for way, run in zip(ways, tried, strict=True):
+        print(f"{peer} {' '.join(way)}: {run.images / run.loop_seconds:,.0f} images/s", file=sys.stderr)
+    return min(zip(ways, tried, strict=True), key=lambda one: one[1].loop_seconds)[0]
+
+
+def by_peer(given: argparse.Namespace, python: Path, peer: str, way: list[str], *, epochs: int | None = None) -> Whole:
+    """A run of the peer with the settings in `way`."""
+    epochs = epochs or given.epochs
     command = [str(python), str(HERE / "peers.py"), peer, "--data", str(given.data.resolve()), "--model", given.model]
-    command += ["--size", str(given.size), "--batch-size", str(given.batch_size)]
-
-    def run(way: list[str], epochs: int) -> Whole:
-        seconds, peak, result = timed_json([*command, "--epochs", str(epochs), *way], HERE)
-        return Whole(seconds, result["loop_seconds"], result["top1"], result["images"] * epochs, peak)
-
-    tried = {index: run(way, given.epochs).seconds for index, way in enumerate(ways)}
-    best = ways[min(tried, key=lambda index: tried[index])]
-    for index, way in enumerate(ways):
-        print(f"{peer} {' '.join(way)}: {tried[index]:.1f} s", file=sys.stderr)
-    return " ".join(best), lambda: run(best, given.epochs)
+    command += ["--size", str(given.size), "--batch-size", str(given.batch_size), "--epochs", str(epochs), *way]
+    seconds, peak, result = timed_json(command, HERE)
+    return Whole(seconds, result["loop_seconds"], result["top1"], result["images"] * epochs, peak)
 
 
 def timed_json(command: list[str], folder: Path) -> tuple[float, int, dict[str, Any]]:
@@ -166,11 +170,16 @@ def timed_json(command: list[str], folder: Path) -> tuple[float, int, dict[str, 
 
 
 def tell(timed: dict[str, Timed]) -> None:
-    print("| tool | settings | whole process | images/s | loop, images/s | accuracy | peak memory |")
-    print("|---|---|---|---|---|---|---|")
+    print("| tool | settings | whole process | times | loop, images/s | times | accuracy | peak memory |")
+    print("|---|---|---|---|---|---|---|---|")
+    ours = next(iter(timed.values())).runs
     for name, one in timed.items():
-        seconds, loop, images = one.median("seconds"), one.median("loop_seconds"), one.runs[0].images
-        speeds = f"{seconds:.1f} s | {images / seconds:,.0f} | {images / loop:,.0f}"
+        loop = one.runs[0].images / one.median("loop_seconds")
+        wholes, loops = (
+            statistics.median(getattr(run, key) / getattr(own, key) for run, own in zip(one.runs, ours, strict=True))
+            for key in ("seconds", "loop_seconds")
+        )
+        speeds = f"{one.median('seconds'):.1f} s | {wholes:.2f} | {loop:,.0f} | {loops:.2f}"
         memory = one.median("peak_bytes") / 1e6
         print(f"| {name} | {one.how} | {speeds} | {100 * one.median('top1'):.1f} % | {memory:,.0f} MB |")
 
