@@ -1,17 +1,17 @@
 """Training speed beside that of other tools: the same network, images, batches and epochs, in alternating order.
 
     python scripts/bench/train.py DIR [--epochs N] [--times N] [--peers NAME…] [--env DIR]
-        [--model NAME] [--size PIXELS] [--batch-size N]
+        [--model NAME] [--size PIXELS] [--batch-size N] [--defaults] [--fixed] [--quick]
 
 DIR has train and test folders with a folder of JPEG files for each class. The peers (a plain torch loop, timm's loader,
 Lightning, the Trainer of Hugging Face, fastai) are installed by pip into an environment of their own, which sees the
 torch of this one. Each peer runs its loop once with 0 and with 2 workers, in fp32 and bf16, with channels_last
 (`--quick`: 0 workers only), and is then timed in its fastest way; with `--defaults` also in fp32, without workers and
-channels_last. ptft runs as it is, precision auto, once with an empty cache and once with a filled one.
-Seconds are of whole processes, from start to exit, with decoding, the test at the end and the weights on disk; ptft's
-include the leak check and the page. The loop is training alone, with what the tool decodes meanwhile. Peak memory is of
-the largest process. Medians, and how many times as fast ptft's first run is in the median round; the machine should do
-nothing else.
+channels_last. ptft runs as it is, precision auto, once with an empty cache and once with a filled one; with `--fixed`
+also in each fixed way. Seconds are of whole processes, from start to exit, with decoding, the test at the end and the
+weights on disk; ptft's include the leak check and the page. The loop is training alone, with what the tool decodes
+meanwhile. Peak memory is of the largest process. Medians, and how many times as fast ptft's first run is in the median
+round; the machine should do nothing else.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -39,6 +39,7 @@ PACKAGES = {
     "transformers": ["transformers", "accelerate"],
     "fastai": ["fastai"],
 }
+FIXED = [*itertools.product(("fp32", "bf16"), ("contiguous", "channels_last"))]
 
 
 @dataclass
@@ -77,12 +78,17 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--defaults", action="store_true", help="time each peer at its defaults, too")
+    parser.add_argument("--fixed", action="store_true", help="time ptft at each fixed precision and memory format, too")
     parser.add_argument("--quick", action="store_true", help="try few settings of each peer")
     given = parser.parse_args()
     python = environment(given.env, given.peers)
     with tempfile.TemporaryDirectory() as place:
         runs = {f"ptft, {name}": own(given, Path(place), name) for name in ("first run", "later run")}
         timed = {name: Timed("precision auto") for name in runs}
+        for precision, memory_format in FIXED if given.fixed else ():
+            name = f"ptft, {precision} {memory_format}"
+            runs[name] = own(given, Path(place), "later run", {"precision": precision, "memory_format": memory_format})
+            timed[name] = Timed("later run")
         for peer in given.peers:
             way = fastest(given, python, peer)
             timed[peer], runs[peer] = Timed(" ".join(way)), partial(by_peer, given, python, peer, way)
@@ -112,18 +118,19 @@ def environment(folder: Path, peers: list[str]) -> Path:
     return python
 
 
-def own(given: argparse.Namespace, place: Path, name: str) -> Run:
+def own(given: argparse.Namespace, place: Path, name: str, fixed: Mapping[str, str] | None = None) -> Run:
     """ptft on the same images, its validation part made as small as it can be and looked at once."""
-    config = place / "run.yaml"
+    way = "-".join([name[:5], *(fixed or {}).values()])
+    config = place / f"{way}.yaml"
     data = {"name": "folder", "root": str(given.data.resolve()), "validation": 0.0, "image_size": given.size}
-    train = {"epochs": given.epochs, "batch_size": given.batch_size}
+    train = {"epochs": given.epochs, "batch_size": given.batch_size, **(fixed or {})}
     config.write_text(json.dumps({"data": data, "model": {"name": given.model}, "train": train}))
     numbers = itertools.count()
 
     def run() -> Whole:
         number = next(numbers)
         cache = f"cache-{number}" if name == "first run" else "cache"
-        command = [sys.executable, "-m", "ptft", "pretrain", "run.yaml", "--json", "--out", f"{name[:5]}-{number}"]
+        command = [sys.executable, "-m", "ptft", "pretrain", config.name, "--json", "--out", f"{way}-{number}"]
         seconds, peak, result = timed_json([*command, "--cache-dir", cache], place)
         (lineage,) = result["lineage"]
         images = lineage["data"]["num_examples"] * given.epochs
