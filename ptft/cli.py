@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ptft.data.cache import CacheOptions
     from ptft.report.console import Console
     from ptft.report.summary import Summary
-    from ptft.session import Session
+    from ptft.run.session import Session
     from ptft.settings import FinetuneConfig, RunConfig, RunConfigT
 
 _EXIT_CODES = (
@@ -119,7 +119,7 @@ def pretrain(
     from ptft.settings import PretrainConfig
 
     def work(settings: PretrainConfig, session: "Session") -> "Summary":
-        from ptft.run import pretrain
+        from ptft.run.training import pretrain
 
         return pretrain(settings, session)
 
@@ -152,7 +152,7 @@ def finetune(
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
 
     def work(settings: FinetuneConfig, session: "Session") -> "Summary":
-        from ptft.run import finetune
+        from ptft.run.training import finetune
 
         return finetune(settings, origin_of(settings), session)
 
@@ -304,8 +304,8 @@ def leak(
     as_json: JsonOption = False,
 ) -> None:
     """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
-    from ptft.leakage import check_checkpoint, write_pictures
-    from ptft.leakage_page import page_of_leak
+    from ptft.commands.leak import check_checkpoint, write_pictures
+    from ptft.commands.leak_page import page_of_leak
     from ptft.report.page import check_replaceable, write_page
     from ptft.runtime import memory_errors
 
@@ -349,7 +349,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML page of a run anew, or one page of several side by side. Prints its path."""
-    from ptft.pages import report
+    from ptft.commands.report import report
     from ptft.runtime import memory_errors
 
     with memory_errors():
@@ -381,7 +381,7 @@ def pack(
     if settings.task.name != "single-label":
         raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
     _check_apart(out, settings)
-    from ptft.pack import describe_packed, pack
+    from ptft.commands.pack import describe_packed, pack
     from ptft.runtime import memory_errors
     from ptft.stop import stop_on_signals
 
@@ -413,12 +413,12 @@ def check(
     cache = _cache(cache_dir, no_cache, verify_cache)
     if source is None and "transfer" not in read(config).data:
         pretraining = _load(PretrainConfig, config, sets or [], None)
-        from ptft.check import check_pretrain
+        from ptft.commands.check import check_pretrain
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
         finetuning = _load(FinetuneConfig, config, [*(sets or []), *_started_from(source)], None)
-        from ptft.check import check_finetune
+        from ptft.commands.check import check_finetune
 
         found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console(), cache)
     _print(json.dumps(found) if as_json else sentence)
@@ -445,7 +445,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the two files.")] = Path(),
 ) -> None:
     """Write a commented pair of configs to start from. pretrain.yaml, finetune.yaml and their schemas."""
-    from ptft.starter import write_starter
+    from ptft.commands.init import write_starter
 
     for path in write_starter(folder):
         _print(str(path))
@@ -476,7 +476,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Does pretraining help? The whole story on embedded images. About two minutes of computing."""
-    from ptft.demo import run_demo
+    from ptft.commands.demo import run_demo
     from ptft.stop import stop_on_signals
 
     with stop_on_signals() as stop:
@@ -491,7 +491,7 @@ app.add_typer(cache_app, name="cache", help="Tell or clear what is kept between 
 @cache_app.command(name="list")
 def cache_list(cache_dir: CacheDirOption = None, as_json: JsonOption = False) -> None:
     """Tell which images are kept, those used last first."""
-    from ptft.cached import describe_cache
+    from ptft.commands.cache import describe_cache
 
     described, told = describe_cache(cache_dir, _console())
     _print(json.dumps(described) if as_json else told)
@@ -506,7 +506,7 @@ def cache_clear(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what is kept, but for what a run is using. Nothing is lost that cannot be made again."""
-    from ptft.cached import clear_cache
+    from ptft.commands.cache import clear_cache
 
     cleared, told = clear_cache(cache_dir, keep, _console())
     _print(json.dumps(cleared) if as_json else told)
@@ -639,8 +639,8 @@ def _train(
     work: "Callable[[RunConfigT, Session], Summary]",
 ) -> None:
     """Runs a training command in its run folder and prints its result."""
+    from ptft.run.session import run_in_folder
     from ptft.run_folder import RunFolder
-    from ptft.session import run_in_folder
     from ptft.settings import default_folder
 
     settings = _load(model, config, sets, data)

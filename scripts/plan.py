@@ -177,15 +177,16 @@ def _milliseconds(seconds: float) -> str:
 
 def measure(path: Path, sets: list[str], batch_size: int, step_seconds: float | None) -> Measured:
     """Times steps of a pretraining on one device, unless that is known; PtftError as `ptft check`."""
-    from ptft.check import time_steps
+    from ptft.commands.check import time_steps
     from ptft.config.load import load
-    from ptft.preparation import prepare_pretrain
     from ptft.report.console import Console
+    from ptft.run.preparation import prepare_pretrain
+    from ptft.run.surroundings import Surroundings
     from ptft.settings import PretrainConfig
 
     config = load(path, PretrainConfig, [*sets, f"train.batch_size={batch_size}"])
     files = [record.image for record in config.task.open(config.data).records if isinstance(record.image, Path)]
-    prepared = prepare_pretrain(config, Console())
+    prepared = prepare_pretrain(config, Surroundings.of(Console()))
     format_ = prepared.task.format
     trained = [parameter for parameter in prepared.classifier.parameters() if parameter.requires_grad]
     pixels = format_.in_channels * format_.image_size**2

@@ -156,7 +156,7 @@ main()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-@pytest.mark.parametrize("module", ["typer", "pydantic", "torch", "ptft.run"])
+@pytest.mark.parametrize("module", ["typer", "pydantic", "torch", "ptft.run.training"])
 def test_a_signal_while_modules_are_imported_ends_at_once_with_one_line(
     rich_config: Path, tmp_path: Path, module: str, signum: int
 ) -> None:

@@ -53,7 +53,7 @@ def test_a_torchvision_model_trains_and_finetunes_from_the_command_line(ptft: Pt
 
 def test_the_demo_tells_its_table_and_can_be_called_again(ptft: Ptft, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a shorter pretraining than a user's."""
-    monkeypatch.setattr("ptft.demo.SOURCE_EPOCHS", 1)
+    monkeypatch.setattr("ptft.commands.demo.SOURCE_EPOCHS", 1)
     first = ptft("demo", "--seeds", "2", "--json")
     assert first.code == 0, first.err
     assert len(first.json["random"]) == len(first.json["pretrained"]) == 2

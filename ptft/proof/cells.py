@@ -20,10 +20,10 @@ from ptft.inference import load_classifier
 from ptft.proof.design import Arm, Labels
 from ptft.report.console import Console
 from ptft.report.journal import read_metrics
-from ptft.run import finetune, pretrain
+from ptft.run.session import run_in_folder
+from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder
 from ptft.runtime import memory_errors, pick_device
-from ptft.session import run_in_folder
 from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig
 from ptft.storage import storage_errors, write_text_durably
 from ptft.train.evaluate import predictions_of

@@ -9,7 +9,6 @@ from pathlib import Path
 from ptft.config.load import dump, load
 from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.task import listing_of
-from ptft.drift import compare_configs
 from ptft.errors import DataError, NotFiniteError, UsageError
 from ptft.proof.cells import Cell, Setting, is_finished, predict_cells, predictions_path, train_cell
 from ptft.proof.comparison import Comparison
@@ -21,9 +20,10 @@ from ptft.proof.table import print_comparison
 from ptft.proof.workers import Workers
 from ptft.report.console import Console
 from ptft.report.page import write_page
+from ptft.run.drift import compare_configs
+from ptft.run.session import end_recorded
 from ptft.run_folder import RunFolder
 from ptft.runtime import num_cores, pick_device
-from ptft.session import end_recorded
 from ptft.settings import CompareConfig
 from ptft.stop import stop_on_signals
 from ptft.storage import storage_errors, write_text_durably

@@ -19,8 +19,8 @@ from ptft.proof.ranking import Measured, Ranking, rank
 from ptft.proof.scores.worth import Worth, measure
 from ptft.proof.stage_features import StageFeatures
 from ptft.proof.start import Start
-from ptft.random_weights import whiten
 from ptft.report.console import Console
+from ptft.run.random_weights import whiten
 from ptft.runtime import derive_seed, pick_device
 from ptft.train.evaluate import logits_of
 

@@ -26,8 +26,10 @@ from ptft.allocator import keep_freed_memory
 from ptft.config.load import load
 from ptft.data.ahead import Ahead
 from ptft.data.batches import Batch
-from ptft.preparation import Prepared, prepare_pretrain
 from ptft.report.console import Console
+from ptft.run.assembly import Prepared
+from ptft.run.preparation import prepare_pretrain
+from ptft.run.surroundings import Surroundings
 from ptft.runtime import autocast
 from ptft.settings import PretrainConfig
 from ptft.train.solve import HeadSolver
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
     keep_freed_memory()  # as every command of ptft does
-    prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Console())
+    prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Surroundings.of(Console()))
     batches = prepared.batches.made_at_once if isinstance(prepared.batches, Ahead) else prepared.batches
     ahead, fixed = Ahead(batches), batches.at(0)
     loops: dict[str, Callable[[int], None]] = {

@@ -31,8 +31,10 @@ from torchvision.datasets import CIFAR10
 from ptft.augment import Standard
 from ptft.data.sources import Folder
 from ptft.models import TorchvisionCnn
-from ptft.preparation import Prepared, prepare_pretrain
 from ptft.report.console import Console
+from ptft.run.assembly import Prepared
+from ptft.run.preparation import prepare_pretrain
+from ptft.run.surroundings import Surroundings
 from ptft.runtime import autocast
 from ptft.settings import PretrainConfig, TrainConfig
 
@@ -120,7 +122,7 @@ def output(command: list[str], folder: Path) -> str:
 
 def share_of_compiled(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
-        prepared = prepare_pretrain(resnet50_config(Path(place), given.batch_size), Console())
+        prepared = prepare_pretrain(resnet50_config(Path(place), given.batch_size), Surroundings.of(Console()))
         plain = compiled_step(prepared)
         loops = {"compiled": plain, "ptft": lambda step: own_step(prepared, prepared.batches.at(step))}
         seconds: dict[str, list[float]] = {name: [] for name in loops}

@@ -20,9 +20,9 @@ from ptft.config.durations import Duration
 from ptft.data.sources import Data, EmbeddedFashionMnist, Folder
 from ptft.models import SmallCnn
 from ptft.report.console import Console
-from ptft.run import finetune, pretrain
+from ptft.run.session import run_in_folder
+from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder
-from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.train.optim import AdamW
 from ptft.transfer.recipes import TransferConfig

@@ -34,10 +34,10 @@ from ptft.models import SmallCnn
 from ptft.proof.score import score
 from ptft.proof.scores.worth import Worth
 from ptft.report.console import Console
-from ptft.run import finetune, pretrain
+from ptft.run.session import run_in_folder
+from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder
 from ptft.runtime import derive_seed
-from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.train.optim import Sgd
 from ptft.transfer.recipes import TransferConfig

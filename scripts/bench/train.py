@@ -6,8 +6,8 @@
 DIR has train and test folders with a folder of JPEG files for each class. The peers (a plain torch loop, timm's loader,
 Lightning, the Trainer of Hugging Face, fastai) are installed by pip into an environment of their own, which sees the
 torch of this one. Each peer runs its loop once with 0 and with 2 workers, in fp32 and bf16, with channels_last
-(`--quick`: 0 workers only), and is then timed in its fastest way; and once more in each round at its defaults: fp32,
-no workers, no channels_last. ptft runs as it is, precision auto, once with an empty cache and once with a filled one.
+(`--quick`: 0 workers only), and is then timed in its fastest way; with `--defaults` also in fp32, without workers and
+channels_last. ptft runs as it is, precision auto, once with an empty cache and once with a filled one.
 Seconds are of whole processes, from start to exit, with decoding, the test at the end and the weights on disk; ptft's
 include the leak check and the page. The loop is training alone, with what the tool decodes meanwhile. Peak memory is of
 the largest process. Medians, and how many times as fast ptft's first run is in the median round; the machine should do
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--model", default="small-cnn")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--defaults", action="store_true", help="time each peer at its defaults, too")
     parser.add_argument("--quick", action="store_true", help="try few settings of each peer")
     given = parser.parse_args()
     python = environment(given.env, given.peers)
@@ -85,8 +86,9 @@ def main() -> None:
         for peer in given.peers:
             way = fastest(given, python, peer)
             timed[peer], runs[peer] = Timed(" ".join(way)), partial(by_peer, given, python, peer, way)
-            name = f"{peer}, defaults"
-            timed[name], runs[name] = Timed("fp32, no workers"), partial(by_peer, given, python, peer, [])
+            if given.defaults:
+                name = f"{peer}, defaults"
+                timed[name], runs[name] = Timed("fp32, no workers"), partial(by_peer, given, python, peer, [])
         for turn, name in itertools.product(range(given.times), runs):
             run = runs[name]()
             timed[name].runs.append(run)

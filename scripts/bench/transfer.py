@@ -31,11 +31,13 @@ from train import environment
 
 from ptft.data.sources import DataConfig, EmbeddedFashionMnist, Folder
 from ptft.errors import NotFiniteError
-from ptft.preparation import Prepared, prepare_finetune
 from ptft.report.console import Console
-from ptft.run import finetune
+from ptft.run.assembly import Prepared
+from ptft.run.preparation import prepare_finetune
+from ptft.run.session import run_in_folder
+from ptft.run.surroundings import Surroundings
+from ptft.run.training import finetune
 from ptft.run_folder import RunFolder
-from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, TrainConfig
 from ptft.storage import write_text_durably
 from ptft.train.evaluate import features_of
@@ -152,7 +154,7 @@ class Cell:
 
     def _prepared(self, recipe: RecipeName, draw: int) -> Prepared:
         with Path(os.devnull).open("w") as nowhere:
-            return prepare_finetune(self.config(recipe, None, draw), self.source[1], Console(nowhere))
+            return prepare_finetune(self.config(recipe, None, draw), self.source[1], Surroundings.of(Console(nowhere)))
 
     def best(self, recipe: RecipeName) -> tuple[float, str]:
         """Mean test accuracy over the draws at the best learning rate, and that learning rate."""

@@ -173,13 +173,13 @@ def lose_the_disk() -> None:
 
 def spoil_an_image_rank_1_alone_sees() -> None:
     """A data error on one rank."""
-    import ptft.preparation
+    import ptft.run.preparation
     from ptft.errors import DataError
 
     def fail(*arguments: object, **more: object) -> Callable[..., None]:
         raise DataError("photos/red/000.jpg: cannot be read: broken.")
 
-    ptft.preparation.prepare = fail  # type: ignore[assignment]
+    ptft.run.preparation.prepare = fail  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ class Scene:
 
 def without_page() -> None:
     """Ends the run without its page: to draw that takes longer than the whole training, and no trial looks at it."""
-    import ptft.run
+    import ptft.run.conclusion
 
-    ptft.run._write_page = lambda *arguments: None
+    ptft.run.conclusion._write_page = lambda *arguments: None
 
 
 def make_scene(path: Path, **sections: Any) -> Scene:

@@ -213,7 +213,7 @@ def test_control_a_line_of_metrics_that_is_torn_or_doubled_is_noticed(scene: Sce
 
 def kill_in_an_evaluation(after: int) -> None:
     """A signal arrives in an evaluation; or, `after` its line was written, the process is killed."""
-    import ptft.run
+    import ptft.run.training
     from ptft.report.journal import Journal
 
     without_page()
@@ -227,13 +227,13 @@ def kill_in_an_evaluation(after: int) -> None:
 
         Journal.validation = tell_and_die  # type: ignore[method-assign, assignment]
         return
-    evaluate = ptft.run.evaluate
+    evaluate = ptft.run.training.evaluate
 
     def interrupted(*arguments: object, **more: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(*arguments, **more)  # type: ignore[arg-type]
 
-    ptft.run.evaluate = interrupted  # type: ignore[assignment]
+    ptft.run.training.evaluate = interrupted  # type: ignore[assignment]
 
 
 def test_an_evaluation_that_a_signal_and_then_a_kill_interrupt_is_told_once(scene: Scene) -> None:

@@ -21,9 +21,9 @@ def pretrained(folder: Path) -> Path:
     """A checkpoint of a narrow model that has seen some clothes."""
     from ptft.data.sources import EmbeddedFashionMnist
     from ptft.report.console import Console
-    from ptft.run import pretrain
+    from ptft.run.session import run_in_folder
+    from ptft.run.training import pretrain
     from ptft.run_folder import RunFolder
-    from ptft.session import run_in_folder
     from ptft.settings import PretrainConfig, TrainConfig
     from ptft.train.optim import Sgd
 

@@ -24,8 +24,8 @@ _RANK = ("-u", "-m", "ptft")
 
 MODULES = (
     "ptft.cli",
-    "ptft.session",
-    "ptft.run",
+    "ptft.run.session",
+    "ptft.run.training",
     "ptft.augment.pipelines",
     "ptft.objectives.supervised",
     "torch.distributed.run",

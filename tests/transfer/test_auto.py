@@ -126,13 +126,16 @@ def test_random_weights_are_those_of_a_pretraining(ptft: Ptft, source: Path, tar
     still = sets("transfer.recipe=random", "optim.lr=1e-30", "optim.weight_decay=0")
     path = ptft("finetune", "--from", source, "--data", target, *still, "--out", "random").path
     from ptft.config.load import load
-    from ptft.preparation import prepare_pretrain
     from ptft.report.console import Console
+    from ptft.run.preparation import prepare_pretrain
+    from ptft.run.surroundings import Surroundings
     from ptft.settings import PretrainConfig
 
     Path("own.yaml").write_text(f"data: {{name: folder, root: {target}}}\nmodel: {{name: small-cnn, width: 4}}\n")
     with Path("said.txt").open("w") as stream:
-        own = prepare_pretrain(load(Path("own.yaml"), PretrainConfig), Console(stream)).classifier.state_dict()
+        own = prepare_pretrain(
+            load(Path("own.yaml"), PretrainConfig), Surroundings.of(Console(stream))
+        ).classifier.state_dict()
     found = checkpoint.read(last(path)).tensors
     weights = [name for name in own if name.endswith("weight")]
     assert all(torch.equal(found[name], own[name]) for name in weights)

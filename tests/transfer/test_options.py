@@ -16,7 +16,7 @@ from ptft import checkpoint
 from ptft.inference import load_classifier
 from ptft.models import SmallResnet, TorchvisionCnn
 from ptft.models.stochastic import set_drop_path
-from ptft.soup import choose, mean_of
+from ptft.run.soup import choose, mean_of
 from ptft.train.co_tuning import NAMES, co_tuning_loss, relation
 from ptft.train.metrics import Scores
 
@@ -95,12 +95,15 @@ def test_co_tuning_keeps_the_sources_view_of_the_images_and_resumes_to_the_same_
     torch.testing.assert_close(start["source_relation"].sum(dim=1), torch.ones(3))
     assert torch.equal(start["source_head.weight"], checkpoint.read(source).tensors["head.weight"])
     from ptft.config.load import load
-    from ptft.preparation import prepare_finetune
     from ptft.report.console import Console
+    from ptft.run.preparation import prepare_finetune
+    from ptft.run.surroundings import Surroundings
     from ptft.settings import FinetuneConfig
 
     with Path("said.txt").open("w") as stream:
-        task = prepare_finetune(load(Path("whole-null/config.yaml"), FinetuneConfig), source, Console(stream)).task
+        task = prepare_finetune(
+            load(Path("whole-null/config.yaml"), FinetuneConfig), source, Surroundings.of(Console(stream))
+        ).task
     images = task.format.normalize(task.train.images.take(torch.arange(len(task.train))))
     for weight, path in ends.items():
         with torch.no_grad():

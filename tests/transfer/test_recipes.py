@@ -126,13 +126,16 @@ def test_the_probe_is_scikit_learns_logistic_regression_on_the_features(ptft: Pt
     assert "Not used: optim, schedule, augment, the length of train." in result.err
     penalty = float(result.err.partition("L2 penalty ")[2].split()[0])
     from ptft.config.load import load
-    from ptft.preparation import prepare_finetune
     from ptft.report.console import Console
+    from ptft.run.preparation import prepare_finetune
+    from ptft.run.surroundings import Surroundings
     from ptft.settings import FinetuneConfig
     from ptft.train.evaluate import features_of
 
     with Path("said.txt").open("w") as stream:
-        prepared = prepare_finetune(load(Path("runs/target/config.yaml"), FinetuneConfig), source, Console(stream))
+        prepared = prepare_finetune(
+            load(Path("runs/target/config.yaml"), FinetuneConfig), source, Surroundings.of(Console(stream))
+        )
     task, classifier = prepared.task, load_classifier(checkpoint.read(path))
     features = features_of(classifier, task.train, task.format, prepared.device).double()
     mean, std = features.mean(0), features.std(0, correction=0)
@@ -179,13 +182,14 @@ def test_measured_statistics_are_the_mean_and_variance_of_the_training_images(
 ) -> None:
     path = ptft("finetune", "--from", source, "--data", target, *options("full", bn="recalibrate")).path
     from ptft.config.load import load
-    from ptft.preparation import prepare_finetune
     from ptft.report.console import Console
+    from ptft.run.preparation import prepare_finetune
+    from ptft.run.surroundings import Surroundings
     from ptft.settings import FinetuneConfig
 
     with Path("said.txt").open("w") as stream:
         config = load(Path("runs/target/config.yaml"), FinetuneConfig)
-        task = prepare_finetune(config, source, Console(stream)).task
+        task = prepare_finetune(config, source, Surroundings.of(Console(stream))).task
     before = load_classifier(checkpoint.read(source)).backbone.stage1
     images = task.format.normalize(task.train.images.take(torch.arange(len(task.train))))
     with torch.no_grad():

@@ -7,9 +7,12 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
+from ptft import checkpoint
 from ptft.checkpoint import Checkpoint, read_weights
-from ptft.drift import MAY_CHANGE, flat
 from ptft.errors import CheckpointError
+from ptft.report.console import Console
+from ptft.run.drift import MAY_CHANGE, flat
+from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig, RunConfig
 from ptft.transfer.origin import Origin, is_name
 
@@ -77,3 +80,28 @@ def _digest(source: Origin) -> str | None:
     except CheckpointError:
         return None
     return found.digest if isinstance(found, Checkpoint) else None
+
+
+def newest_checkpoint(folder: RunFolder, identity: Identity, console: Console) -> Checkpoint | None:
+    """The newest intact checkpoint of a run; None where nothing was saved yet.
+
+    Args:
+        folder: of the run.
+        identity: of the run; an intact checkpoint of another run counts as damaged.
+        console: told which checkpoints cannot be used.
+
+    Raises:
+        CheckpointError: checkpoints are there, and none can be used.
+    """
+    failures = []
+    for path in folder.saved_paths():
+        try:
+            found = checkpoint.read(path)
+            identity.check(found)
+            return found
+        except CheckpointError as error:
+            failures.append(str(error))
+            console.say(f"{error} Trying the one before.")
+    if failures:
+        raise CheckpointError(f"no intact checkpoint of this run in {folder.checkpoints}. {failures[-1]}")
+    return None

@@ -8,8 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
-from ptft.preparation import Prepared
 from ptft.report.console import Console
+from ptft.run.assembly import Prepared
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
 from ptft.train.metrics import TaskScores

@@ -10,6 +10,7 @@ from ptft.data.task import Task
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
+from ptft.run.surroundings import Surroundings
 from ptft.settings import FinetuneConfig, RunConfig, RunConfigT
 from ptft.train.co_tuning import prepare_co_tuning
 from ptft.train.regime import Regime
@@ -63,9 +64,7 @@ def has_own_head(tensors: Sequence[Mapping[str, str]]) -> bool:
     return any(tensor["name"] == "head.weight" and tensor["outcome"] == "loaded" for tensor in tensors)
 
 
-def solver_of(
-    config: RunConfig, task: Task, stepper: Stepper, console: Console, check_stop: Callable[[], None]
-) -> HeadSolver:
+def solver_of(config: RunConfig, task: Task, stepper: Stepper, around: Surroundings) -> HeadSolver:
     """What solves the head of this run's classifier."""
     return HeadSolver(
         task=task,
@@ -75,8 +74,8 @@ def solver_of(
         memory_format=stepper.memory_format,
         seed=config.seed,
         balanced=config.train.sampling == "balanced",
-        say=console.say,
-        check_stop=check_stop,
+        say=around.console.say,
+        check_stop=around.check_stop,
         ranks=stepper.ranks,
     )
 

@@ -10,9 +10,10 @@ from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.distributed.agreement import Agreement
 from ptft.distributed.place import Place, place
 from ptft.distributed.ranks import Ranks, join
-from ptft.drift import MAY_CHANGE, compare_configs
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
+from ptft.run.drift import MAY_CHANGE, compare_configs
+from ptft.run.surroundings import Surroundings
 from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfigT
 from ptft.stop import Stop, stop_on_signals
@@ -44,6 +45,10 @@ class Session:
     ranks: Ranks
     agreement: Agreement
     cache: CacheOptions = USUAL_CACHE
+
+    def surroundings(self) -> Surroundings:
+        """For the work itself, with the cache open."""
+        return Surroundings(self.console, self.cache.open(self.console.say), self.stop, self.agreement)
 
 
 def run_in_folder(
@@ -91,7 +96,7 @@ def run_in_folder(
             ranks.finish()
             finished: dict[str, Any] = decided["finished"]
             return finished
-        import ptft.run  # noqa: F401 (takes seconds, in which a signal can still end the process at once)
+        import ptft.run.training  # noqa: F401 (takes seconds, in which a signal can still end the process at once)
 
         config = agreed.config if ranks.is_first else type(config).model_validate(decided["config"])
         with nullcontext(stop) if stop else stop_on_signals() as stop:

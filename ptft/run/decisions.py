@@ -1,19 +1,17 @@
 """How the steps of a run are computed: what its config leaves open is decided, and what does not fit refused."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ptft.data.cache import Cache
 from ptft.data.task import Task
 from ptft.distributed.agreement import Agreement
 from ptft.distributed.ranks import Ranks
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
-from ptft.report.console import Console
+from ptft.run.surroundings import Surroundings
 from ptft.settings import FinetuneConfig, RunConfigT, TrainConfig
 from ptft.train.calibration import TORCH_FORMATS, Choice, calibrate
 from ptft.train.elastic import Elastic
@@ -41,13 +39,10 @@ def decide_steps(
     classifier: Classifier,
     device: torch.device,
     regime: Regime | None,
-    console: Console,
-    check_stop: Callable[[], None],
-    agreement: Agreement,
-    cache: Cache | None,
+    around: Surroundings,
 ) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
-    train, ranks = config.train, agreement.ranks
+    train, ranks = config.train, around.ranks
     if train.precision == "fp16" and device.type != "cuda":
         raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
     if isinstance(config, FinetuneConfig) and not ranks.is_alone:
@@ -55,7 +50,7 @@ def decide_steps(
             if getattr(config.transfer, key) is not None:
                 raise UsageError(f"transfer.{key} is the work of one process. Leave it out, or start without torchrun.")
     micro = _micro_batch(train, classifier, ranks)
-    choice = _choose(train, task, classifier, micro, device, console, check_stop, ranks, cache)
+    choice = _choose(train, task, classifier, micro, device, around)
     stepper = Stepper(
         objective=config.task.objective(
             config.objective, task.class_counts("train"), len(task.train), task.scale, config.seed
@@ -69,9 +64,9 @@ def decide_steps(
         regime=regime,
         co_tuning=config.transfer.co_tuning if isinstance(config, FinetuneConfig) else None,
         ranks=ranks,
-        exchange=_exchange(train, agreement),
+        exchange=_exchange(train, around.agreement),
         cuts=train.deterministic == "fixed" and (ranks.is_alone or not train.sync_bn),
-        say=console.say,
+        say=around.console.say,
     )
     decided = {"precision": choice.precision, "memory_format": choice.memory_format}
     return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
@@ -111,10 +106,7 @@ def _choose(
     classifier: Classifier,
     micro: int,
     device: torch.device,
-    console: Console,
-    check_stop: Callable[[], None],
-    ranks: Ranks,
-    cache: Cache | None,
+    around: Surroundings,
 ) -> Choice:
     """Precision and memory format; of many ranks the first one measures."""
     if train.deterministic == "elastic":
@@ -127,12 +119,14 @@ def _choose(
     def measure() -> tuple[str, str]:
         size, channels = task.format.image_size, task.format.in_channels
         shape = (micro, channels, size, size)
-        choice, sentence = calibrate(classifier, shape, device, train.precision, train.memory_format, check_stop, cache)
+        choice, sentence = calibrate(
+            classifier, shape, device, train.precision, train.memory_format, around.check_stop, around.cache
+        )
         if sentence:
-            console.say(sentence)
+            around.console.say(sentence)
         return choice.precision, choice.memory_format
 
-    precision, memory_format = ranks.from_first(measure)
+    precision, memory_format = around.ranks.from_first(measure)
     return Choice(precision, memory_format, float("nan"))
 
 

@@ -13,8 +13,10 @@ from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
 from ptft.errors import DataError
-from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
 from ptft.report.console import Console, duration
+from ptft.run.assembly import Prepared
+from ptft.run.preparation import prepare_finetune, prepare_pretrain
+from ptft.run.surroundings import Surroundings
 from ptft.runtime import memory_errors, peak_memory_bytes
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
 from ptft.transfer.origin import Origin
@@ -36,7 +38,7 @@ def check_pretrain(config: PretrainConfig, console: Console, cache: CacheOptions
     Raises:
         PtftError: whatever the run would have met.
     """
-    return _check(config, lambda: prepare_pretrain(_tolerant(config), console, cache=cache), console)
+    return _check(config, lambda: prepare_pretrain(_tolerant(config), Surroundings.of(console, cache)), console)
 
 
 def check_finetune(
@@ -44,7 +46,9 @@ def check_finetune(
 ) -> tuple[dict[str, Any], str]:
     """Tries out a finetuning from `source`, see `read_source`; else as `check_pretrain`."""
     return _check(
-        config, lambda: prepare_finetune(_tolerant(config), source, console, races=False, cache=cache), console
+        config,
+        lambda: prepare_finetune(_tolerant(config), source, Surroundings.of(console, cache), races=False),
+        console,
     )
 
 

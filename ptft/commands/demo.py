@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ptft.augment import Standard
+from ptft.commands.demo_page import page_of_demo
 from ptft.data.sources import EmbeddedFashionMnist
-from ptft.demo_page import page_of_demo
 from ptft.proof.paired import Difference, mean_interval, paired_difference
 from ptft.report.console import Console, duration
 from ptft.report.page import write_page
-from ptft.run import finetune, pretrain
+from ptft.run.session import run_in_folder
+from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder
-from ptft.session import run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.stop import Stop
 from ptft.train.optim import Sgd

@@ -13,9 +13,9 @@ from making_shards import hub, task_of
 from PIL import Image
 
 from ptft import checkpoint
+from ptft.commands.pack import pack
 from ptft.data.sources import Folder
 from ptft.errors import DataError, StoppedError
-from ptft.pack import pack
 from ptft.report.console import Console
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ptft.leakage import LeakReport
+from ptft.commands.leak import LeakReport
 from ptft.proof.leak import Pair
 from ptft.report.leak_sections import pair_tables
 from ptft.report.measure import Measure
@@ -22,7 +22,7 @@ def page_of_leak(report: LeakReport, command: str) -> Page:
     """What `ptft leak` found, as a page.
 
     Args:
-        report: see `ptft.leakage.check_checkpoint`.
+        report: see `ptft.commands.leak.check_checkpoint`.
         command: as typed.
     """
     check, found = report.check, len(report.check.rows)

@@ -14,9 +14,9 @@ from ptft import checkpoint
 from ptft.data.records import Part
 from ptft.data.sources import Folder
 from ptft.data.splits import split
-from ptft.drift import MAY_CHANGE
+from ptft.run.drift import MAY_CHANGE
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 @pytest.fixture

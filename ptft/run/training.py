@@ -7,41 +7,36 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ptft import checkpoint
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
-from ptft.data.records import HELD_OUT, PARTS, Part
+from ptft.data.records import PARTS, Part
 from ptft.distributed.ranks import Ranks
-from ptft.drift import flat
-from ptft.errors import CheckpointError, StoppedError, StorageError, UsageError
-from ptft.identity import Identity
-from ptft.interpolation import interpolate
+from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
-from ptft.preparation import Prepared, prepare_finetune, prepare_pretrain
-from ptft.proof.leak import LeakCheck, check_task
 from ptft.report.console import Console, duration
-from ptft.report.evidence import judged
 from ptft.report.journal import Journal, Unwritten
-from ptft.report.page import write_page
-from ptft.report.run_page import page_of_run
-from ptft.report.run_record import read_run
-from ptft.report.summary import Summary, write_summary
-from ptft.report.task_report import report_of
+from ptft.report.summary import Summary
+from ptft.run.assembly import Prepared
+from ptft.run.conclusion import conclude
+from ptft.run.drift import flat
+from ptft.run.identity import Identity, newest_checkpoint
+from ptft.run.interpolation import interpolate
+from ptft.run.preparation import prepare_finetune, prepare_pretrain
+from ptft.run.session import Session, run_in_folder
+from ptft.run.soup import cook
 from ptft.run_folder import RunFolder
 from ptft.runtime import Precision, environment, memory_errors
-from ptft.session import Session, run_in_folder
 from ptft.settings import FinetuneConfig, PretrainConfig
-from ptft.soup import cook
 from ptft.storage import machine_errors, write_text_durably
 from ptft.tracking.base import Ending, TrackedRun, numbers_of
 from ptft.tracking.trackers import Trackers, tracked
-from ptft.train.evaluate import Predictions, evaluate, predictions_of
+from ptft.train.evaluate import evaluate
 from ptft.train.loop import Plan, fit
-from ptft.train.metrics import TaskScores, TaskTally
+from ptft.train.metrics import TaskScores
 from ptft.train.saver import Saver
 from ptft.train.solve import HeadSolver
 from ptft.transfer.origin import Origin
@@ -61,9 +56,7 @@ def pretrain(config: PretrainConfig, session: Session, *, read: Sequence[Part] =
         PtftError: any of `ptft.errors`.
     """
     saved = _saved(session, lambda: Identity.of(config))
-    prepared = prepare_pretrain(
-        config, session.console, saved, session.stop.check, read, session.agreement, cache=session.cache
-    )
+    prepared = prepare_pretrain(config, session.surroundings(), saved, read)
     return _tracked(prepared, session, saved, draw)
 
 
@@ -81,16 +74,7 @@ def finetune(
         PtftError: any of `ptft.errors`; TransferError when the weights do not fit.
     """
     saved = _saved(session, lambda: Identity.of(config, source))
-    prepared = prepare_finetune(
-        config,
-        source,
-        session.console,
-        saved,
-        session.stop.check,
-        read,
-        agreement=session.agreement,
-        cache=session.cache,
-    )
+    prepared = prepare_finetune(config, source, session.surroundings(), saved, read)
     return _tracked(prepared, session, saved, draw)
 
 
@@ -177,18 +161,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         console,
         session.stop.check,
     )
-    final = checkpoint.on_every_rank(
-        ranks, lambda: checkpoint.read(folder.best if folder.best.exists() else folder.last)
-    )
-    leak = _check_leaks(prepared, session, final) if ranks.is_first else None
-    predictions = _predict(prepared, session, final)
-    summary = _summarize(prepared, session, final, predictions, leak, reason)
-    if ranks.is_first:
-        write_summary(folder, summary)
-        if draw:
-            _write_page(prepared, session, final, predictions)
-        folder.write_status("done", state.progress.step, prepared.num_steps, exit_code=0, reason=reason)
-    return summary
+    return conclude(prepared, session, reason, draw=draw)
 
 
 def _tell_waiting(prepared: Prepared, seconds: float, console: Console) -> None:
@@ -223,7 +196,7 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
 
 def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Mapping[str, Tensor]:
     """Fingerprints for the checkpoints. Of images that are decoded later they cost a pass, told before it begins."""
-    inherited = saved.part("seen") if saved else prepared.seen
+    inherited = saved.part("seen") if saved else prepared.inherited.seen
     cache = session.cache.open(session.console.say)
     if not prepared.config.data.decodes_later:
         return with_own(prepared.task, inherited, session.stop.check, cache)
@@ -243,7 +216,7 @@ def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Calla
     task, device = prepared.task, prepared.device
 
     def score(classifier: Classifier, part: Part) -> TaskScores:
-        examples, tally = task.parts[part], _tally(prepared, device)
+        examples, tally = task.parts[part], prepared.tally(device)
         return evaluate(
             classifier,
             examples,
@@ -257,10 +230,6 @@ def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Calla
         )
 
     return score
-
-
-def _tally(prepared: Prepared, device: torch.device) -> TaskTally:
-    return prepared.config.task.tally(prepared.task.classes, prepared.task.scale, device)
 
 
 def _plan(prepared: Prepared) -> Plan:
@@ -340,116 +309,8 @@ def _metadata(prepared: Prepared, ranks: Ranks) -> Metadata:
         num_views=format_.num_views,
         target_mean=task.scale.mean if task.scale else (),
         target_std=task.scale.std if task.scale else (),
-        lineage=(*prepared.ancestors, own),
-        transfer=prepared.transfer,
-        start=prepared.start,
+        lineage=(*prepared.inherited.ancestors, own),
+        transfer=prepared.inherited.transfer,
+        start=prepared.inherited.start,
         environment=environment(prepared.device) | {"world_size": ranks.world_size},
     )
-
-
-def _predict(prepared: Prepared, session: Session, final: Checkpoint) -> dict[Part, Predictions]:
-    """What the weights of the final checkpoint say in fp32, as `ptft evaluate` will: test images are seen only here."""
-    task = prepared.task
-    prepared.classifier.load_state_dict(final.weights())
-    prepared.classifier.to(memory_format=torch.contiguous_format)
-    return {
-        part: predictions_of(
-            prepared.classifier, task.parts[part], task.format, prepared.device, session.stop.check, session.ranks
-        )
-        for part in HELD_OUT
-        if part in task.parts
-    }
-
-
-def _summarize(
-    prepared: Prepared,
-    session: Session,
-    final: Checkpoint,
-    predictions: Mapping[Part, Predictions],
-    leak: LeakCheck | None,
-    reason: str,
-) -> Summary:
-    """The scores of the final weights, said on the console too."""
-    progress = prepared.state.progress
-    cpu = torch.device("cpu")
-    scores = {part: predicted.scores(_tally(prepared, cpu)) for part, predicted in predictions.items()}
-    for part, result in scores.items():
-        session.console.say(f"{part}: {result.sentence()}")
-    return Summary(
-        command=session.command,
-        checkpoint=final,
-        scores=scores,
-        steps=progress.step,
-        num_nonfinite=progress.num_nonfinite,
-        seconds=progress.seconds,
-        reason=reason,
-        bad_images=prepared.task.bad_images,
-        calibration=report_of(prepared.config.task.name).calibration(predictions),
-        leak=leak,
-    )
-
-
-def _check_leaks(prepared: Prepared, session: Session, final: Checkpoint) -> LeakCheck | None:
-    """Searches what this run and its source have seen for the test images; None without a test part."""
-    task, console = prepared.task, session.console
-    if "test" not in task.parts or not prepared.config.data.leak_check:
-        return None
-    begun = time.monotonic()
-    try:
-        leak = check_task(task, final.metadata.lineage, final.part("seen"), session.stop.check)
-    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
-        # Training is done and saved: a check that cannot be made must not make it a failure.
-        console.say(f"ptft: the leak check could not be made: {error}")
-        return None
-    console.say(f"leak check: {leak.sentence()}, {duration(time.monotonic() - begun)}.")
-    if leak.pairs:
-        console.say(f"ptft: the test accuracy leans on images that were trained on: {leak.names()}. See `ptft leak`.")
-    return leak
-
-
-def _write_page(
-    prepared: Prepared, session: Session, final: Checkpoint, predictions: Mapping[Part, Predictions]
-) -> None:
-    """report.html. Training is done and saved: a page that cannot be made must not make it a failure."""
-    folder, task = session.folder, prepared.task
-    part = judged(predictions)
-    try:
-        evidence = part and report_of(prepared.config.task.name).gather(
-            part,
-            prepared.classifier,
-            task.parts[part],
-            predictions[part],
-            final.metadata,
-            prepared.device,
-            session.stop.check,
-        )
-        write_page(folder.report, page_of_run(read_run(folder.path), evidence))
-    except (StoppedError, StorageError):
-        raise
-    except Exception as error:
-        session.console.say(f"ptft: {folder.report} could not be made: {error!r}")
-
-
-def newest_checkpoint(folder: RunFolder, identity: Identity, console: Console) -> Checkpoint | None:
-    """The newest intact checkpoint of a run; None where nothing was saved yet.
-
-    Args:
-        folder: of the run.
-        identity: of the run; an intact checkpoint of another run counts as damaged.
-        console: told which checkpoints cannot be used.
-
-    Raises:
-        CheckpointError: checkpoints are there, and none can be used.
-    """
-    failures = []
-    for path in folder.saved_paths():
-        try:
-            found = checkpoint.read(path)
-            identity.check(found)
-            return found
-        except CheckpointError as error:
-            failures.append(str(error))
-            console.say(f"{error} Trying the one before.")
-    if failures:
-        raise CheckpointError(f"no intact checkpoint of this run in {folder.checkpoints}. {failures[-1]}")
-    return None

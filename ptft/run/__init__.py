@@ -1,0 +1,1 @@
+"""One training run: from a config to the final checkpoint, in a run folder."""
