@@ -11,7 +11,7 @@ Layout of the file, a plain dict read with `weights_only=True`:
               optimizer.*         optimizer state, `optimizer.<parameter>.<key>`
               seen.*              fingerprints of the training images of this run and its ancestors, uint8 (N, 33):
                                   `seen.<first 16 digits of the data's fingerprint>`, see `ptft.data.fingerprints`
-              start.*             the weights that finetuning began with, when l2_sp or interpolate need them
+              start.*             what finetuning began with, as far as l2_sp, interpolate and co_tuning need it
     digest    SHA-256 over all of the above, also the checkpoint's identity in lineages
 
 torch.load verifies nothing: a flipped bit in a tensor loads silently. The digest is checked on every read, and

@@ -231,7 +231,7 @@ def evaluate(
 
 @app.command()
 def score(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT", help="Checkpoints of ptft.")],
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT", help="Checkpoints, or what else --from takes.")],
     data: Annotated[
         Path,
         typer.Option("--data", metavar="DIR", help="Folder of images, CSV file, or config of the target."),
@@ -398,8 +398,11 @@ def pack(
 
 @app.command()
 def check(
-    config: ConfigArgument,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --from and --data.")
+    ] = None,
     source: FromOption = None,
+    data: DataOption = None,
     sets: SetOption = None,
     cache_dir: CacheDirOption = None,
     no_cache: NoCacheOption = False,
@@ -410,14 +413,21 @@ def check(
     from ptft.config.document import read
     from ptft.settings import FinetuneConfig, PretrainConfig
 
+    if config is None and data is None:
+        raise UsageError("give a CONFIG, or --from SOURCE and --data DIR with a folder of images for each class.")
     cache = _cache(cache_dir, no_cache, verify_cache)
-    if source is None and "transfer" not in read(config).data:
+    if config is not None and source is None and "transfer" not in read(config).data:
         pretraining = _load(PretrainConfig, config, sets or [], None)
+        if data is not None:
+            raise UsageError(
+                "--data belongs to a finetuning: give --from SOURCE too. A pretraining takes --set data.name=folder "
+                "and --set data.root=DIR."
+            )
         from ptft.commands.check import check_pretrain
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
-        finetuning = _load(FinetuneConfig, config, [*(sets or []), *_started_from(source)], None)
+        finetuning = _load(FinetuneConfig, config, [*(sets or []), *_started_from(source)], data)
         from ptft.commands.check import check_finetune
 
         found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console(), cache)
@@ -584,7 +594,7 @@ def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data:
 
     for section, command in (("compare", "compare"), ("transfer", "finetune")):
         if config and section in read(config).data and section not in model.model_fields:
-            raise UsageError(f"{config} is a config of `ptft {command}` (it has `{section}:`). It needs --from SOURCE.")
+            raise UsageError(f"{config} is a config of `ptft {command}`: it has `{section}:`. Give it to that command.")
     return load(config, model, sets if data is None else [*_located(data, config), *sets])
 
 

@@ -365,5 +365,28 @@ def test_a_finetune_config_given_to_pretrain_or_check_says_what_it_is(ptft: Ptft
         assert words in result.err
 
 
+def test_a_compare_config_given_to_another_command_names_the_one_it_is_for(ptft: Ptft, config: Path) -> None:
+    Path("c.yaml").write_text(config.read_text() + "compare: {seeds: 3}\n")
+    for command in ("check", "finetune"):
+        result = ptft(command, "c.yaml", "--from", "source.pt")
+        assert result.code == 2
+        assert "c.yaml is a config of `ptft compare`: it has `compare:`. Give it to that command." in result.err
+
+
+def test_check_tries_a_finetuning_without_a_config(ptft: Ptft, config: Path, photos: Path) -> None:
+    source = ptft("pretrain", config).path
+    found = ptft("check", "--from", source, "--data", photos, "--json")
+    assert found.code == 0, found.err
+    assert found.json["counts"]["train"] == [14, 14, 14]
+    for words, arguments in (
+        ("give a CONFIG, or --from SOURCE and --data DIR", []),
+        ("give the weights to start from", ["--data", photos]),
+        ("--data belongs to a finetuning: give --from SOURCE too", [config, "--data", photos]),
+    ):
+        refused = ptft("check", *arguments)
+        assert refused.code == 2
+        assert words in refused.err
+
+
 def test_version_is_printed(ptft: Ptft) -> None:
     assert ptft("--version").out.startswith("ptft 0.")

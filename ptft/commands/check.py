@@ -1,4 +1,4 @@
-"""`ptft check`: everything a run would meet, tried out, with nothing written."""
+"""`ptft check`: everything a run would meet, tried out, with no run written."""
 
 import sys
 import time
@@ -75,7 +75,7 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
         _judge_bad(prepared.task, config)
         seconds = time_steps(prepared)
     task, num_steps, peak = prepared.task, prepared.num_steps, peak_memory_bytes(prepared.device)
-    all_seconds = seconds * (num_steps + prepared.race_steps)
+    all_seconds = seconds * (num_steps * _num_runs(config) + prepared.race_steps)
     num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
     found = {
         "model": prepared.model.name,
@@ -97,6 +97,11 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
         f"{duration(all_seconds)} and the evaluations; peak memory {peak / 1e9:.1f} GB."
     )
     return found, sentence
+
+
+def _num_runs(config: RunConfig) -> int:
+    """How often the steps are taken: by each seed of a soup."""
+    return (config.transfer.soup or 1) if isinstance(config, FinetuneConfig) else 1
 
 
 def _tell_files(records: Sequence[Record], console: Console) -> None:
@@ -136,7 +141,8 @@ def time_steps(prepared: Prepared) -> float:
 def _shortest(prepared: Prepared, steps: range) -> float:
     """Seconds of the shortest of a few steps after the first; of the first where there is only one."""
     shortest, count = float("inf"), min(_TIMED_STEPS, len(steps))
-    for place, step in enumerate(steps[:count]):
+    for place, step in enumerate(steps[-count:]):  # the last ones: recipe gradual trains all stages only there
+        prepared.state.progress.step = step
         batch = prepared.batches.at(step)
         start = time.perf_counter()
         loss, _ = prepared.stepper.step(prepared.state, batch, lr=1e-6)

@@ -22,21 +22,21 @@ class Agreement:
         stop: the flag that this rank's signals set.
 
     Attributes:
-        ranks: as given.
+        ranks, stop: as given.
     """
 
     num_words = len(SIGNALS) + 1
 
     def __init__(self, ranks: Ranks, stop: Stop) -> None:
         self.ranks = ranks
-        self._stop = stop
+        self.stop = stop
         self._begun: float | None = None
         self._newest: Tensor | None = None
         self._heard: Sequence[float] = [0.0] * self.num_words
 
     def words(self) -> list[float]:
         """What this rank has to say; the sums over all ranks go to `hear`."""
-        flags = [float(number == self._stop.signum) for number in SIGNALS]
+        flags = [float(number == self.stop.signum) for number in SIGNALS]
         now = time.monotonic()
         # From the first step on: reading the data and measuring are no training.
         self._begun = now if self._begun is None else self._begun
@@ -51,11 +51,11 @@ class Agreement:
     def check(self) -> None:
         """Raises StoppedError when a signal has asked any rank to stop, on all of them after the same step."""
         if self.ranks.is_alone:
-            self._stop.check()
+            self.stop.check()
             return
         for number, count in zip(SIGNALS, self._heard, strict=False):
             if count:
-                raise StoppedError(number, self._stop.folder)
+                raise StoppedError(number, self.stop.folder)
 
     def clock(self) -> float:
         """Seconds from an arbitrary beginning, the same on all ranks; of many, since rank 0's first step."""

@@ -11,7 +11,7 @@ from ptft.data.task import Task
 from ptft.models.classifier import Classifier
 from ptft.race.folds import ENOUGH, Fold, folds_of
 from ptft.race.nearness import measure_nearness
-from ptft.race.pace import Pace, allowance, pace
+from ptft.race.pace import FEWEST_OF_A_RUN, Pace, allowance, pace
 from ptft.race.racers import PROBE, Racer, decided, racers_of
 from ptft.race.results import Result, best_of_each, winner_of
 from ptft.report.console import Console
@@ -78,7 +78,7 @@ def decide(course: Course) -> Decision:
     """
     config, console = course.config, course.console
     if not isinstance(config.task, SingleLabel):
-        said_so = f"auto: full, without a race: they are judged by one class an image, not by {config.task.name}."
+        said_so = f"auto: full without a race: {_unjudged(config)}"
         console.say(said_so)
         return Decision(decided(config, Racer("full", config.optim.lr)), (said_so,))
     racers = racers_of(config, has_own_head=course.has_own_head)
@@ -88,9 +88,9 @@ def decide(course: Course) -> Decision:
     said = [f"auto: {near.sentence()}"]
     folds = folds_of(course.task, config.seed)
     found = plan_races(course, racers, len(folds))
-    if found is None:
+    if not isinstance(found, Pace):
         choice = Racer(racers[0].recipe, config.optim.lr)
-        said.append(f"auto: {choice.name} without a race, for which there are too few images or steps.")
+        said.append(f"auto: {choice.name} without a race: {found}")
         console.say("\n".join(said))
         return Decision(decided(config, choice), tuple(said))
     config, told = _with_fewer_looks(course)
@@ -119,24 +119,43 @@ def _with_fewer_looks(course: Course) -> tuple[FinetuneConfig, list[str]]:
     return config.model_copy(update={"train": config.train.model_copy(update=looks)}), [told]
 
 
-def told_without_racing(course: Course) -> int:
-    """Says what `decide` would do, as far as that is known beforehand; the most steps it would take."""
-    racers = racers_of(course.config, has_own_head=course.has_own_head)
-    is_single = isinstance(course.config.task, SingleLabel)
-    num_folds = len(folds_of(course.task, course.config.seed)) if is_single else 0
-    found = plan_races(course, racers, num_folds)
-    plan = _plan_sentence(found, course.num_steps) if found else "full, without a race."
-    course.console.say(f"auto: a run would race first: {plan}" if found else f"auto: {plan}")
-    return found.num_steps if found else 0
+def told_without_racing(course: Course) -> tuple[FinetuneConfig, int]:
+    """Says what `decide` would do, as far as that is known beforehand.
+
+    Returns:
+        A config that it may end with, and the most steps it would take.
+    """
+    config, console = course.config, course.console
+    if not isinstance(config.task, SingleLabel):
+        decision = decide(course)
+        return decision.config, 0
+    racers = racers_of(config, has_own_head=course.has_own_head)
+    found = plan_races(course, racers, len(folds_of(course.task, config.seed)))
+    if isinstance(found, Pace):
+        console.say(f"auto: a run would race first: {_plan_sentence(found, course.num_steps)}")
+    else:
+        console.say(f"auto: {racers[0].recipe} without a race: {found}")
+    likely = decided(config, Racer(racers[0].recipe, config.optim.lr))
+    return likely, found.num_steps if isinstance(found, Pace) else 0
 
 
-def plan_races(course: Course, racers: Sequence[Racer], num_folds: int) -> Pace | None:
-    """The races that the budget reaches for; None without any."""
+def plan_races(course: Course, racers: Sequence[Racer], num_folds: int) -> Pace | str:
+    """The races that the budget reaches for, or why there are none."""
+    if not num_folds:
+        return "no class has images to hold out."
     train, num_steps = course.resolved.train, course.num_steps
+    if num_steps < FEWEST_OF_A_RUN:
+        return f"the run has {num_steps:,} steps, and races need one of at least {FEWEST_OF_A_RUN}."
     race = course.config.transfer.race
     is_timed = train.max_minutes is not None
     allowed = allowance(race, course.source, course.task.format, train.batch_size or 1, num_steps, is_timed)
-    return pace(racers, num_folds, allowed, num_steps) if num_folds else None
+    return pace(racers, num_folds, allowed, num_steps) or (
+        f"they may take {allowed:,} steps, too few. transfer.race.budget: 5.0 is 5 times the {num_steps:,} of the run."
+    )
+
+
+def _unjudged(config: FinetuneConfig) -> str:
+    return f"racers are judged by one class an image, not by {config.task.name}."
 
 
 def _run(course: Course, found: Pace, folds: Sequence[Fold]) -> tuple[dict[Racer, Result], dict[Racer, Result]]:
@@ -205,13 +224,13 @@ def _lap_config(resolved: FinetuneConfig, racer: Racer, num_steps: int) -> Finet
 
 
 def _plan_sentence(found: Pace, num_steps: int) -> str:
-    running = [racer for racer in found.racers if racer.lr is not None]
+    count = sum(racer.lr is not None for racer in found.racers)
+    who = f"{count} racer{'s' if count > 1 else ''}{' and the probe' if PROBE in found.racers else ''}"
     where = f"{found.num_folds} folds of the training images" if found.num_folds > 1 else "images held out"
-    second = f", then {found.last:,} for the best two of each recipe" if found.last else ""
+    second = f", then {found.last:,} for the best of each recipe and its next lower lr" if found.last else ""
     return (
-        f"{len(running)} racers{' and the probe' if PROBE in found.racers else ''} on {where}, {found.first:,} steps "
-        f"each{second}: at most {found.num_steps:,} steps in all, the run has {num_steps:,}. Set "
-        "transfer.race.budget for fewer, or a recipe for none."
+        f"{who} on {where}, {found.first:,} steps each{second}: at most {found.num_steps:,} steps in all, the run has "
+        f"{num_steps:,}. Set transfer.race.budget for fewer, or a recipe for none."
     )
 
 

@@ -18,6 +18,8 @@ _FEWEST = 10
 """Steps below which a race says nothing."""
 _LONGER = 4
 """Times as long as the first race is the second."""
+FEWEST_OF_A_RUN = _LONGER * _FEWEST
+"""Steps of a run below which its races, at most a quarter as long, would say nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Pace:
         racers: of the first race, the probe among them where it takes part.
         num_folds: that each racer runs on.
         first: steps of each in the first race.
-        last: of the best two of each recipe in the second; 0 for no second race.
+        last: in the second, of the best of each recipe and its next lower learning rate; 0 for no second race.
     """
 
     racers: Sequence[Racer]
@@ -69,7 +71,8 @@ def allowance(
 
 
 def pace(racers: Sequence[Racer], num_folds: int, allowed: int, num_steps: int) -> Pace | None:
-    """The races that fit; None where not even three racers could run ten steps.
+    """The races that fit; None where the run is too short for any, or not even those of recipe full could take ten
+    steps each.
 
     A second race is four times as long as the first, at most as long as the run. Where steps are short there is one
     fold, then only recipe full and no second race.

@@ -19,9 +19,8 @@ from ptft.errors import UsageError
 from ptft.models import Model
 from ptft.models.classifier import Classifier
 from ptft.run.beginning import begin, regime_of, solver_of, start_of, without_choices
-from ptft.run.decisions import decide_steps, known, synced
+from ptft.run.decisions import check_fits, decide_steps, device_of, known, synced
 from ptft.run.surroundings import Surroundings
-from ptft.runtime import pick_device
 from ptft.settings import RunConfig, resolve
 from ptft.train.metrics import TaskTally
 from ptft.train.solve import HeadSolver
@@ -36,7 +35,7 @@ class Inherited:
     Attributes:
         ancestors: the runs behind the weights, oldest first.
         transfer: what became of each tensor.
-        start: what the source was recognised as, and the proof of its features; sentences.
+        start: sentences: what the source was recognised as, the proof of its features, why recipe auto chose.
         seen: fingerprints of the images that the runs behind the weights trained on, see `ptft.transfer.seen`.
         co_tuning: the tensors that Co-Tuning needs.
     """
@@ -126,14 +125,12 @@ def assemble(
         UsageError: keys of the config do not fit each other, the data or the machine.
     """
     inherited = inherited or Inherited()
-    if config.train.patience is not None and "validation" not in task.parts:
-        raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
-    ranks = around.ranks
-    device = pick_device(config.device, None if ranks.is_alone else ranks.place.local_rank)
+    check_fits(config, task, classifier, around.ranks)
+    device = device_of(config, around.ranks)
     classifier.to(device)
     timed = classifier
-    if config.train.sync_bn and not ranks.is_alone:
-        timed, classifier = copy.deepcopy(classifier), synced(classifier, device)
+    if config.train.sync_bn and not around.ranks.is_alone:
+        timed, classifier = copy.deepcopy(classifier), synced(classifier)
     config = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
     num_steps = config.train.num_steps(len(task.train))
     sizes = config.train.resize.build(task.format.image_size, num_steps, model.min_image_size())

@@ -40,14 +40,12 @@ def regime_of(
     if config.transfer.bn != "train" and not _norms(classifier):
         raise UsageError(f"transfer.bn: {config.transfer.bn}, but the model has no batch norm. Leave it out.")
     for key in config.transfer.given(("interpolate", "soup")):
-        _check_averaging(key, task, regime, tensors)
+        _check_averaging(key, regime, tensors)
     regime.set(classifier, regime.num_steps)
     return regime
 
 
-def _check_averaging(key: str, task: Task, regime: Regime, tensors: Sequence[Mapping[str, str]]) -> None:
-    if "validation" not in task.parts:
-        raise UsageError(f"transfer.{key}: there are no validation images to choose by. Set data.validation.")
+def _check_averaging(key: str, regime: Regime, tensors: Sequence[Mapping[str, str]]) -> None:
     if not regime.recipe.solves_head and not has_own_head(tensors):
         mean_nothing = {
             "interpolate": "weights between start and end mean nothing",

@@ -12,7 +12,8 @@ from ptft.distributed.ranks import Ranks
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
 from ptft.run.surroundings import Surroundings
-from ptft.settings import FinetuneConfig, RunConfigT, TrainConfig
+from ptft.runtime import pick_device
+from ptft.settings import FinetuneConfig, RunConfig, RunConfigT, TrainConfig, resolve
 from ptft.train.calibration import TORCH_FORMATS, Choice, calibrate
 from ptft.train.elastic import Elastic
 from ptft.train.exchange import Exchange, Local, Overlapped
@@ -22,13 +23,45 @@ from ptft.train.step import Stepper
 _Size = TypeVar("_Size", int, float)
 
 
-def synced(classifier: Classifier, device: torch.device) -> Classifier:
-    """The classifier with torch's SyncBatchNorm in place of batch norm."""
-    if device.type == "cpu":
+def device_of(config: RunConfig, ranks: Ranks) -> torch.device:
+    """Where this rank computes.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    return pick_device(config.device, None if ranks.is_alone else ranks.place.local_rank)
+
+
+def check_fits(config: RunConfig, task: Task, classifier: Classifier, ranks: Ranks) -> None:
+    """Refuses what does not fit the data, the machine or the ranks; at once, before anything that takes long.
+
+    Raises:
+        UsageError: with the key and what to do.
+    """
+    train, device = config.train, device_of(config, ranks)
+    if train.patience is not None and "validation" not in task.parts:
+        raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
+    if train.precision == "fp16" and device.type != "cuda":
+        raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
+    if isinstance(config, FinetuneConfig):
+        for key in config.transfer.given(("interpolate", "soup")):
+            if "validation" not in task.parts:
+                raise UsageError(f"transfer.{key}: there are no validation images to choose by. Set data.validation.")
+    if ranks.is_alone:
+        return
+    for key in config.transfer.given(("co_tuning", "soup")) if isinstance(config, FinetuneConfig) else ():
+        raise UsageError(f"transfer.{key} is the work of one process. Leave it out, or start without torchrun.")
+    if train.sync_bn and device.type == "cpu":
         raise UsageError(
             "train.sync_bn: torch synchronises batch norm on GPUs only. Leave it out: each rank then takes the "
             "statistics of its own images, and the running ones are averaged over the ranks."
         )
+    resolved = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
+    _micro_batch(resolved.train, classifier, ranks)
+
+
+def synced(classifier: Classifier) -> Classifier:
+    """The classifier with torch's SyncBatchNorm in place of batch norm."""
     synced: Classifier = nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
     return synced
 
@@ -43,12 +76,6 @@ def decide_steps(
 ) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, ranks = config.train, around.ranks
-    if train.precision == "fp16" and device.type != "cuda":
-        raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
-    if isinstance(config, FinetuneConfig) and not ranks.is_alone:
-        for key in ("co_tuning", "soup"):
-            if getattr(config.transfer, key) is not None:
-                raise UsageError(f"transfer.{key} is the work of one process. Leave it out, or start without torchrun.")
     micro = _micro_batch(train, classifier, ranks)
     choice = _choose(train, task, classifier, micro, device, around)
     stepper = Stepper(

@@ -19,11 +19,11 @@ from ptft.report.console import Console
 from ptft.report.summary import describe_task
 from ptft.run.assembly import Inherited, Prepared, assemble
 from ptft.run.beginning import co_tuning_of
+from ptft.run.decisions import check_fits, device_of
 from ptft.run.drift import compare_data
 from ptft.run.racing import course_of, decided_by_first
 from ptft.run.random_weights import random_classifier, whiten
 from ptft.run.surroundings import Surroundings
-from ptft.runtime import pick_device
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig
 from ptft.tracking import check_installed
 from ptft.train.co_tuning import NAMES as CO_TUNING
@@ -79,7 +79,8 @@ def prepare_finetune(
         around: of the run.
         saved: a state of this run to go on from.
         read: the parts of the data to decode and have.
-        races: whether recipe auto may decide; else it is full, and the steps it would take are told.
+        races: whether recipe auto may decide; else it is a recipe that it may end with, and the steps of its races
+            are told.
 
     Raises:
         PtftError: DataError, UsageError, CheckpointError; TransferError when the weights do not fit.
@@ -97,7 +98,8 @@ def prepare_finetune(
     _set_randomness(classifier, model, config.transfer)
     taken = config.transfer.model_copy(update={"from_": str(source)})
     config = config.model_copy(update={"model": model, "transfer": taken})
-    device = pick_device(config.device)
+    check_fits(config, task, classifier, around.ranks)
+    device = device_of(config, around.ranks)
     if saved:
         return assemble("finetune", config, model, task, classifier, around, saved, _kept(saved, weights, device))
     untrained = copy.deepcopy(classifier)
@@ -113,11 +115,11 @@ def prepare_finetune(
         if races:
             config, said = decided_by_first(course, around.ranks)
         else:
-            race_steps = told_without_racing(course())
+            config, race_steps = told_without_racing(course())
     inherited = Inherited(weights.lineage, tensors, (*start, *said), weights.seen, co_tuning)
     if config.transfer.recipe == "random":
-        classifier, set_aside = untrained, f"random weights: nothing of {source} but its architecture."
-        inherited = Inherited((), _set_aside(classifier), (set_aside, *said), {}, co_tuning)
+        classifier, told = untrained, f"random weights: nothing of {source} but its architecture."
+        inherited = Inherited((), _set_aside(classifier), (told, *said), {}, co_tuning)
     prepared = assemble("finetune", config, model, task, classifier, around, inherited=inherited)
     return replace(prepared, race_steps=race_steps)
 

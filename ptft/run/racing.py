@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -14,9 +15,8 @@ from ptft.race.decide import Course, decide
 from ptft.report.console import Console
 from ptft.run.assembly import Inherited, assemble
 from ptft.run.beginning import has_own_head
-from ptft.run.decisions import decide_steps, known
+from ptft.run.decisions import decide_steps, device_of, known
 from ptft.run.surroundings import Surroundings
-from ptft.runtime import pick_device
 from ptft.settings import FinetuneConfig, resolve
 
 
@@ -42,7 +42,7 @@ def course_of(
         co_tuning: the tensors that Co-Tuning needs.
         around: of the run.
     """
-    device = pick_device(config.device)
+    device = device_of(config, around.ranks)
     resolved = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
     resolved, _ = decide_steps(resolved, task, classifier.to(device), device, None, around.alone())
     return Course(
@@ -95,7 +95,7 @@ def _train_briefly(
     classifier: Classifier,
 ) -> Classifier:
     """Trains as a run of this config would, in place, without a word, a look at validation or a checkpoint."""
-    quiet = Surroundings(Console(io.StringIO()), stop=around.stop)
+    quiet = replace(around.alone(), console=Console(io.StringIO()), cache=None)
     prepared = assemble("finetune", config, model, task, classifier, quiet, inherited=Inherited(co_tuning=co_tuning))
     num_steps, state, peak = prepared.num_steps, prepared.state, known(prepared.config.optim.lr)
     schedule = config.schedule.build(num_steps, len(task.train), prepared.batch_size)

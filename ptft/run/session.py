@@ -48,7 +48,7 @@ class Session:
 
     def surroundings(self) -> Surroundings:
         """For the work itself, with the cache open."""
-        return Surroundings(self.console, self.cache.open(self.console.say), self.stop, self.agreement)
+        return Surroundings(self.console, self.cache.open(self.console.say), self.agreement)
 
 
 def run_in_folder(

@@ -17,13 +17,11 @@ class Surroundings:
     Attributes:
         console: for what was found and decided.
         cache: for decoded images and measured speeds; None for none.
-        stop: the flag that signals set.
-        agreement: of all ranks of the run, on when to stop.
+        agreement: of all ranks of the run, on when to stop; it has the flag that signals set.
     """
 
     console: Console
     cache: Cache | None = None
-    stop: Stop = field(default_factory=Stop)
     agreement: Agreement = field(default_factory=lambda: Agreement(ALONE, Stop()))
 
     @classmethod
@@ -38,8 +36,8 @@ class Surroundings:
 
     def check_stop(self) -> None:
         """Raises StoppedError when a signal asked to stop."""
-        self.stop.check()
+        self.agreement.stop.check()
 
     def alone(self) -> Self:
         """For work that one rank does by itself."""
-        return replace(self, agreement=Agreement(ALONE, self.stop))
+        return replace(self, agreement=Agreement(ALONE, self.agreement.stop))

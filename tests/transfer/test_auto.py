@@ -9,6 +9,7 @@ import torch
 import yaml
 from faults.program import start
 from making import Ptft, make_images
+from torch import nn
 
 from ptft import checkpoint
 
@@ -153,10 +154,34 @@ def test_a_learning_rate_in_the_config_is_the_only_one_tried(ptft: Ptft, source:
 
 def test_without_the_budget_for_a_race_it_is_full_finetuning_to_the_bit(ptft: Ptft, source: Path, target: Path) -> None:
     result = ptft("finetune", "--from", source, "--data", target, *sets("transfer.race.budget=0.1"), "--out", "auto")
-    assert "auto: full without a race, for which there are too few images or steps." in result.err
+    assert "auto: full without a race: they may take" in result.err
+    assert "transfer.race.budget: 5.0 is 5 times the 40 of the run." in result.err
     assert chosen("auto") == ("full", 0.02)
     full = ptft("finetune", "--from", source, "--data", target, *sets("transfer.recipe=full"), "--out", "full").path
     assert differing(last(result.path), last(full)) == []
+
+
+def test_a_run_too_short_for_races_is_not_told_of_a_budget(ptft: Ptft, source: Path, target: Path) -> None:
+    result = ptft("finetune", "--from", source, "--data", target, *sets("train.steps=39"))
+    assert "auto: full without a race: the run has 39 steps, and races need one of at least 40." in result.err
+    assert "transfer.race.budget" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["train.patience=5"], "train.patience: there are no validation images"),
+        (["transfer.soup=2"], "transfer.soup: there are no validation images"),
+        (["train.precision=fp16"], "train.precision: fp16 needs a GPU"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_races(
+    ptft: Ptft, source: Path, target: Path, settings: list[str], words: str
+) -> None:
+    result = ptft("finetune", "--from", source, "--data", target, *sets("data.validation=0", *settings))
+    assert result.code == 2
+    assert words in result.err
+    assert "auto:" not in result.err
 
 
 def test_check_tells_the_races_and_does_not_run_them(ptft: Ptft, source: Path, target: Path) -> None:
@@ -166,3 +191,29 @@ def test_check_tells_the_races_and_does_not_run_them(ptft: Ptft, source: Path, t
     assert "auto: a run would race first: 9 racers and the probe on 3 folds of the training images" in found.err
     assert found.json["race_steps"] == 3 * (9 * 10 + 5 * 40)
     assert "chose" not in found.err
+
+
+def test_check_accepts_what_a_run_would_and_counts_every_seed_of_a_soup(ptft: Ptft, source: Path, target: Path) -> None:
+    """With a new head a soup is for lp-ft, which is then all that races."""
+    Path("t.yaml").write_text(f"data: {{name: folder, root: {target}}}\ntrain: {{steps: 40, batch_size: 8}}\n")
+    found = ptft("check", "t.yaml", "--from", source, *sets("transfer.soup=3"), "--json")
+    assert found.code == 0, found.err
+    assert "auto: a run would race first: 1 racer on" in found.err
+    steps = 3 * found.json["num_steps"] + found.json["race_steps"]
+    assert found.json["estimated_seconds"] == pytest.approx(steps * found.json["seconds_per_step"])
+
+
+def test_check_of_gradual_unfreezing_times_steps_that_train_all_stages(ptft: Ptft, source: Path, target: Path) -> None:
+    trained: list[bool] = []
+
+    def note(module: nn.Module, _: object, maps: torch.Tensor) -> None:
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3:
+            trained.append(maps.requires_grad)
+
+    hook = nn.modules.module.register_module_forward_hook(note)
+    try:
+        found = ptft("check", "--from", source, "--data", target, *sets("transfer.recipe=gradual"))
+    finally:
+        hook.remove()
+    assert found.code == 0, found.err
+    assert trained[-4:] == [True] * 4
