@@ -102,7 +102,7 @@ class Metadata(Config):
     transfer: tuple[dict[str, str], ...] = ()
     """One entry a tensor, from the report of the transfer this run began with."""
     start: tuple[str, ...] = ()
-    """What the source was recognised as, what was assumed of it, and the proof of its features; a sentence each."""
+    """What the source was recognised as, the proof of its features, and why recipe auto chose; a sentence each."""
     interpolated: float | None = None
     """Where the weights lie between finetuning's start, 0, and end, 1; null for weights as trained."""
     souped: tuple[int, ...] = ()

@@ -100,7 +100,7 @@ class State:
         scaler: loss scaling, enabled for fp16 only.
         progress: the plain numbers.
         start: what training began with, by name in the model, as far as it is needed later: for L2-SP the backbone's
-            parameters, for an interpolation all tensors, for Co-Tuning the source's head and its relation to the classes.
+            parameters, for an interpolation all tensors, for Co-Tuning the source's head and its relation.
     """
 
     model: Classifier
