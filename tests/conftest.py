@@ -1,5 +1,6 @@
 """Fixtures: the command line called as a user calls it, a folder of images, a quick config."""
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,19 @@ import pytest
 from making import COLOURS, Ptft, Result, make_images, write_config
 from making import call as call_ptft
 
-_LONG = {"distributed", "scripts", "tracking", "faults", "test_shipped.py", "test_compare.py"}
+_LONG = {"distributed", "scripts", "tracking", "faults", "transfer", "test_shipped.py", "test_compare.py"}
+_LONG |= {"test_resume.py", "test_commands.py", "test_finetune.py", "test_drift.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long ones first: begun last, they would leave the other cores idle at the end."""
     items.sort(key=lambda item: not _LONG & set(item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,12 +35,18 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture
 def ptft(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ptft:
-    """Calls `ptft ARGUMENTS` in this process, in an empty folder."""
+    """Calls `ptft ARGUMENTS` in this process, in an empty folder.
+
+    A run's page, which takes longer than most of these runs, is made where it is asked for.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str | Path) -> Result:
+    def call(*arguments: str | Path, page: bool = False) -> Result:
         capfd.readouterr()
-        code = call_ptft(*arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            if not page:
+                patch.setattr("ptft.run.conclusion._write_page", lambda *_: None)
+            code = call_ptft(*arguments)
         out, err = capfd.readouterr()
         return Result(code, out, err)
 
@@ -66,6 +80,7 @@ def _source_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_images(folder / "photos", COLOURS, 20)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("ptft.run.conclusion._write_page", lambda *_: None)
         assert call_ptft("pretrain", write_config(folder / "run.yaml"), "--out", "source") == 0
     return folder / "source"
 

@@ -111,7 +111,7 @@ def test_a_probe_is_solved_on_the_images_as_they_are_and_judged_by_all_views(ptf
     found = {}
     for views in (1, 6):
         arguments = ("--out", f"probe-{views}", "--set", f"data.num_views={views}", "--set", "transfer.recipe=probe")
-        result = ptft("finetune", "run.yaml", "--from", source, "--json", *arguments)
+        result = ptft("finetune", "run.yaml", "--from", source, "--json", *arguments, page=True)
         found[views] = result.json
         assert (
             result.json["num_views"] == views == ptft("evaluate", result.json["checkpoint"], "--json").json["num_views"]

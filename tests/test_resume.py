@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from faults.program import Running, run, start
+from faults.scene import without_page
 from making import COLOURS, Ptft, make_images, write_config
 
 from ptft import checkpoint
@@ -45,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     make_images(folder / "photos", COLOURS, 20)
     write_rich(folder / "run.yaml")
-    done = run("pretrain", "run.yaml", "--out", "whole", cwd=folder)
+    done = run("pretrain", "run.yaml", "--out", "whole", cwd=folder, before=without_page)
     assert done.code == 0, done.err
     return folder / done.out.strip()
 
@@ -58,7 +59,7 @@ def differing(first: Path, second: Path) -> list[str]:
 
 
 def start_run(out: str, cwd: Path) -> Running:
-    return start("pretrain", "run.yaml", "--out", out, "--resume", cwd=cwd)
+    return start("pretrain", "run.yaml", "--out", out, "--resume", cwd=cwd, before=without_page)
 
 
 def saved_steps(folder: Path) -> int:
@@ -107,10 +108,9 @@ def crash_after(links: int) -> None:
 
 @pytest.mark.parametrize("links", [0, 3, 4])
 def test_a_run_that_died_between_two_names_of_a_checkpoint_keeps_the_right_best(
-    ptft: Ptft, rich_config: Path, tmp_path: Path, links: int
+    ptft: Ptft, rich_config: Path, tmp_path: Path, whole: Path, links: int
 ) -> None:
     settings = ["pretrain", "run.yaml", "--resume", "--set", "checkpoint.every={steps: 7}", "--out"]
-    whole = ptft(*settings, "whole").path
     assert run(*settings, "died", cwd=tmp_path, before=partial(crash_after, links)).code == 9
     resumed = ptft(*settings, "died")
     assert resumed.code == 0, resumed.err

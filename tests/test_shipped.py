@@ -46,15 +46,17 @@ def test_a_torchvision_model_trains_and_finetunes_from_the_command_line(ptft: Pt
     sections = config.read_text().replace('"width": 4, ', "").replace(', "width": 4', "")
     config.write_text(sections)
     source = ptft("pretrain", config).path
-    result = ptft("finetune", "--from", source, "--data", "photos", "--set", "train.steps=2", "--out", "runs/b")
+    fixed = ("--set", "train.precision=fp32", "--set", "train.memory_format=contiguous")
+    result = ptft("finetune", "--from", source, "--data", "photos", "--set", "train.steps=2", *fixed, "--out", "runs/b")
     assert result.code == 0, result.err
     assert "100.0 % of the backbone loaded" in result.err
 
 
 def test_the_demo_tells_its_table_and_can_be_called_again(ptft: Ptft, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a shorter pretraining than a user's."""
+    """With shorter trainings than a user's."""
     monkeypatch.setattr("ptft.commands.demo.SOURCE_EPOCHS", 1)
-    first = ptft("demo", "--seeds", "2", "--json")
+    monkeypatch.setattr("ptft.commands.demo.STEPS", 15)
+    first = ptft("demo", "--seeds", "2", "--json", page=True)
     assert first.code == 0, first.err
     assert len(first.json["random"]) == len(first.json["pretrained"]) == 2
     assert first.json["difference"]["mean"] == pytest.approx(

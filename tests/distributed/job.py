@@ -24,6 +24,9 @@ BOUND = SILENT_SECONDS + 30
 
 def _alone(before: Before) -> None:
     """A process that was started without torchrun."""
+    import ptft.cli
+
+    ptft.cli._SECONDS_TO_SPEAK = 0  # no torchrun is there that would end it meanwhile
     without_page()
     before()
 

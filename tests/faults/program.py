@@ -1,5 +1,6 @@
 """ptft in processes of its own, forked from one that has imported everything once: a start costs no import."""
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -83,6 +84,7 @@ def _main(arguments: list[str], cwd: Path, out: Path, err: Path, before: Before)
 
     from ptft.cli import main
 
+    gc.freeze()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.chdir(cwd)

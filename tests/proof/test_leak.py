@@ -51,7 +51,7 @@ PLANTED = {
 
 
 def test_a_run_on_clean_data_says_so(ptft: Ptft, config: Path) -> None:
-    result = ptft("pretrain", config, "--json")
+    result = ptft("pretrain", config, "--json", page=True)
     assert "leak check: 0 of 18 test images seen in training (exact or near)" in result.err
     assert result.json["leak"] == {"num_test": 18, "num_seen": 0, "pairs": [], "unknown": []}
     page = Path("runs/run/report.html").read_text()
@@ -61,7 +61,7 @@ def test_a_run_on_clean_data_says_so(ptft: Ptft, config: Path) -> None:
 
 def test_a_run_names_planted_images_before_the_final_test(ptft: Ptft, config: Path, parts: Path) -> None:
     plant(parts)
-    result = ptft("pretrain", config, "--json")
+    result = ptft("pretrain", config, "--json", page=True)
     assert result.code == 0
     assert "leak check: 3 of 21 test images seen in training (1 exact, 2 near)" in result.err
     assert "the test accuracy leans on images that were trained on: test/red/copy.jpg, " in result.err

@@ -102,7 +102,9 @@ def _run(streams: list[int], told: dict[str, Any]) -> None:
     import torch.distributed.run
 
     import ptft.cli
+    import ptft.run.conclusion
 
+    ptft.run.conclusion._write_page = lambda *_: None  # it takes longer than the training, and nobody looks at it
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))

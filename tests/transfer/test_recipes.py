@@ -62,7 +62,7 @@ def test_a_recipe_trains_evaluates_and_resumes_to_the_same_bits(
     for later in (path, path.with_name("last.pt"), *newest[-2:]):
         later.unlink()
     (path.parent.parent / "status.json").unlink()
-    resumed = ptft(*arguments, "--out", "cut", "--resume")
+    resumed = ptft(*arguments, "--out", "cut", "--resume", page=True)
     assert resumed.path == path
     assert ("resumed at step 3 of 8" in resumed.err) == (recipe != "probe"), resumed.err
     ends = last(whole), last(path)
