@@ -1,5 +1,6 @@
 """Where a process begins: signals are in hand before anything is imported that takes time."""
 
+import gc
 from typing import NoReturn
 
 from ptft.allocator import keep_freed_memory
@@ -14,4 +15,8 @@ def main() -> NoReturn:
     keep_freed_memory()
     from ptft.cli import main
 
-    main()
+    try:
+        main()
+    finally:
+        # An interpreter that ends looks for garbage among all that it holds, three times: half a second with torch.
+        gc.freeze()

@@ -4,6 +4,7 @@ Every kind answers `take(indices)`; nothing above knows which one it has. `ptft.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,10 @@ MAX_IMAGE_SIZE = 4096
 # Records a thread takes at once, and how many such portions are under way: small images cost less than a task switch.
 _PORTION = 64
 _UNDER_WAY = 32
+# Seconds of a record below which most of its work holds the interpreter's lock, so that threads only take it from one
+# another and from whoever keeps the results: 12,000 JPEG files of 32 px took 1.3 s without threads and 2.2 s in eight,
+# 397 photographs 0.36 and 0.15.
+_QUICK, _WARMUP = 3e-4, 8
 _CHANNELS_SAMPLE = 100
 _SMALL = 32
 
@@ -261,9 +266,9 @@ def in_threads(records: Sequence[Record], work: Callable[[Record], _T], check_st
     """What `work` gives for each record, in order.
 
     Args:
-        records: to work on, in portions, by several threads.
+        records: to work on, in portions, by several threads; by the calling one where the first portion was quick.
         work: called by any of them.
-        check_stop: called before each record, by the threads; raises when a signal asked to stop.
+        check_stop: called before each record, by the same thread; raises when a signal asked to stop.
     """
 
     def work_on(portion: Sequence[Record]) -> list[_T]:
@@ -273,7 +278,16 @@ def in_threads(records: Sequence[Record], work: Callable[[Record], _T], check_st
             results.append(work(record))
         return results
 
-    portions = [records[start : start + _PORTION] for start in range(0, len(records), _PORTION)]
+    yield from work_on(records[:_WARMUP])  # Pillow loads what it needs for the first ones
+    started = time.perf_counter()
+    first = work_on(records[_WARMUP:_PORTION])
+    is_quick = time.perf_counter() - started < _QUICK * len(first)
+    yield from first
+    portions = [records[start : start + _PORTION] for start in range(_PORTION, len(records), _PORTION)]
+    if is_quick:
+        for portion in portions:
+            yield from work_on(portion)
+        return
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         # Bounded: results wait in memory until they are taken.
         for start in range(0, len(portions), _UNDER_WAY):

@@ -27,6 +27,8 @@ _MAX_ELEMENTS = 1 << 22
 _DISTURBED = 0.2
 # Low precision must earn its place: with less gain than this, fp32 stays.
 _WORTHWHILE = 0.9
+# So many times as slow as the best so far, after this many timed passes, nothing more need be known.
+_HOPELESS, _FEWEST = 1.5, 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ def calibrate(
     if seconds is None:
         started, waited = time.perf_counter(), waited_seconds()
         images = torch.randn(size, *shape[1:], device=device)
-        seconds = [_time(classifier, images, device, p, f, check_stop) for p in precisions for f in formats]
+        taken: dict[tuple[Precision, MemoryFormat], float] = {}
+        for p, f in product(precisions[::-1], formats[::-1]):  # the likely best first
+            too_long = _HOPELESS * min(taken.values(), default=float("inf"))
+            taken[p, f] = _time(classifier, images, device, p, f, check_stop, too_long)
+        seconds = [taken[way] for way in product(precisions, formats)]
         note = _note(time.perf_counter() - started, waited_seconds() - waited)
         if cache is not None and not note:
             cache.remember(what, json.dumps(seconds).encode())
@@ -113,14 +119,17 @@ def _time(
     precision: Precision,
     format_: MemoryFormat,
     check_stop: Callable[[], None],
+    too_long: float,
 ) -> float:
-    """Shortest of several timed passes, in seconds, after one that is not counted."""
+    """Shortest of several timed passes, in seconds, after one that is not counted; of three if they are `too_long`."""
     memory_format = TORCH_FORMATS[format_]
     model = copy.deepcopy(classifier).to(memory_format=memory_format).train()
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
     shortest, begun, passes = float("inf"), time.perf_counter(), 0
     while passes < 2 or (passes < 20 and time.perf_counter() - begun < _SECONDS):
         check_stop()
+        if passes > _FEWEST and shortest > too_long:
+            break
         start = time.perf_counter()
         with autocast(device, precision):
             logits = model(images.contiguous(memory_format=memory_format))
