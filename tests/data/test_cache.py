@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 from making import COLOURS, make_images
 from PIL import Image
 
+import ptft.data.images
 from ptft.data.cache import Cache, key_of
 from ptft.data.segments import SUFFIX
 from ptft.data.sources import Csv, Folder
@@ -495,3 +497,28 @@ class TestMeasured:
         assert isinstance(first.image, Path)
         first.image.unlink()
         assert key_of(first) != key_of(first)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_images_decoded_in_threads_are_those_decoded_without(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    root = make_images(tmp_path / "photos", COLOURS, 70)
+    (root / "red" / "069.png").write_bytes(b"not an image")
+    found, used = [], []
+    attempt = ptft.data.images._attempt
+
+    def noted(*arguments: Any) -> Any:
+        used[-1].add(threading.get_ident())
+        return attempt(*arguments)
+
+    monkeypatch.setattr("ptft.data.images._attempt", noted)
+    for quick, name in ((0.0, "threads"), (float("inf"), "none")):
+        monkeypatch.setattr("ptft.data.images._QUICK", quick)
+        used.append(set[int]())
+        cache = Kept(tmp_path / name).cache() if is_kept else None
+        found.append(task(root, cache, on_bad_image="skip", max_bad_images=1))
+    assert_same(*found)
+    assert len(found[0].bad_images) == 1
+    assert len(used[0]) > 1
+    assert used[1] == {threading.get_ident()}
