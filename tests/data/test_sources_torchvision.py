@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -147,6 +148,7 @@ class TestAbsent:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             monkeypatch.delenv("no_proxy", raising=False)
+            monkeypatch.setattr(urllib.request, "_opener", None)  # one made before has the proxies of then
             for variable in ("http_proxy", "https_proxy"):
                 monkeypatch.setenv(variable, f"http://127.0.0.1:{unused.getsockname()[1]}")
             with pytest.raises(DataError) as caught:

@@ -66,7 +66,7 @@ def test_the_choice_is_told_and_written_down_and_gives_the_same_bits_as_an_expli
     recipe, lr = chosen("auto")
     assert recipe in ("full", "lp-ft", "random", "probe")
     assert "nearest neighbours in the source's features name" in result.err
-    assert "9 racers and the probe on images held out, 10 steps each, then 40 for the best two" in result.err
+    assert "9 racers and the probe on images held out, 10 steps each, then 40 for the best of each recipe" in result.err
     assert f"In config.yaml: transfer.recipe: {recipe}" in result.err
     assert any("auto: chose" in sentence for sentence in checkpoint.read(result.path).metadata.start)
     explicit = sets(f"transfer.recipe={recipe}", f"optim.lr={lr}")
