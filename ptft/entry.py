@@ -11,6 +11,8 @@ from ptft.stop import end_on_signals
 def main() -> NoReturn:
     """Entry point of the `ptft` command."""
     end_on_signals()
+    # Imports make some 300,000 objects, none of which is garbage: the usual 700 between two searches are too few.
+    gc.set_threshold(20_000, 20, 20)
     prepare()
     keep_freed_memory()
     from ptft.cli import main

@@ -21,14 +21,14 @@ TORCH_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.c
 
 # To be counted up when what is measured changes.
 _VERSION = 1
-_SECONDS = 0.4
+_SECONDS = 0.3
 _MAX_ELEMENTS = 1 << 22
 # Share of the time spent waiting for a processor from which on a speed says nothing about the machine.
 _DISTURBED = 0.2
 # Low precision must earn its place: with less gain than this, fp32 stays.
 _WORTHWHILE = 0.9
 # So many times as slow as the best so far, after this many timed passes, nothing more need be known.
-_HOPELESS, _FEWEST = 1.5, 3
+_HOPELESS, _FEWEST = 1.3, 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def calibrate(
     check_stop: Callable[[], None] = lambda: None,
     cache: Cache | None = None,
 ) -> tuple[Choice, str]:
-    """The fastest choice among those that the config leaves open; about two seconds, unless it was measured earlier.
+    """The fastest choice among those that the config leaves open; about a second, unless it was measured earlier.
 
     Args:
         classifier: on `device`; copied, not changed.
