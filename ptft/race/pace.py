@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ptft.data.task import Format
 from ptft.models.classifier import Classifier
@@ -59,6 +58,8 @@ def allowance(
     """
     if config.budget is not None:
         return round(config.budget * num_steps)
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton where that is installed
+
     device = next(classifier.parameters()).device
     image = torch.zeros(1, format_.in_channels, format_.image_size, format_.image_size, device=device)
     was_training = classifier.training
