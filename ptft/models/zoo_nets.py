@@ -4,6 +4,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ptft.models.classifier import Classifier
+from ptft.models.depthwise import set_depthwise
 from ptft.models.zoo_families import Family, StemInit, family_of
 
 # torchvision warns when these are left to their defaults; auxiliary heads would turn the output into a tuple.
@@ -37,6 +38,7 @@ def build_torchvision(
         name, weights=None, num_classes=num_classes, **_EXPLICIT.get(name, {})
     )
     _fit_stem(net, family_of(name), in_channels, small_stem)
+    set_depthwise(net)
     head, own_dropout = _take_head(net)
     backbone = GlobalAverage(net.get_submodule("layers")) if name.startswith("mnasnet") else net
     probability = own_dropout if dropout is None else dropout
