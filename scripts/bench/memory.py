@@ -48,23 +48,31 @@ def main() -> None:
         ("twice model and optimizer", 2 * weights),
         ("activations of a step", activations),
         ("all else", rest),
+        ("`import torch` by itself", peak_of([sys.executable, "-c", "import torch"])),
     ):
         print(f"{name:<26} {count / 1e6:8,.0f} MB")
 
 
 def peak_of_run(config: Path, sets: list[str]) -> int:
     """Bytes of the largest resident memory of a run."""
-    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "run"
         command = [sys.executable, "-m", "ptft", "pretrain", str(config), "--out", str(out), "--json"]
         command += [word for one in sets for word in ("--set", one)]
+        peak = peak_of(command)
+        assert json.loads((out / "status.json").read_text())["state"] == "done"
+        return peak
+
+
+def peak_of(command: list[str]) -> int:
+    """Bytes of the largest resident memory of a process that ends well."""
+    with tempfile.TemporaryFile() as err:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             err.seek(0)
             sys.exit(err.read().decode())
-        assert json.loads((out / "status.json").read_text())["state"] == "done"
         return 1024 * usage.ru_maxrss
 
 
