@@ -12,7 +12,7 @@ from ptft.distributed.ranks import Ranks
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
 from ptft.run.surroundings import Surroundings
-from ptft.runtime import pick_device
+from ptft.runtime import computes_bf16, pick_device
 from ptft.settings import FinetuneConfig, RunConfig, RunConfigT, TrainConfig, resolve
 from ptft.train.calibration import TORCH_FORMATS, Choice, calibrate
 from ptft.train.elastic import Elastic
@@ -142,6 +142,9 @@ def _choose(
         precision = "fp32" if train.precision == "auto" else train.precision
         memory_format = "contiguous" if train.memory_format == "auto" else train.memory_format
         return Choice(precision, memory_format, float("nan"))
+
+    if train.precision == "bf16" and not computes_bf16(device):
+        around.console.say("train.precision: bf16 is imitated here, many times as slow as fp32. Write auto or fp32.")
 
     def measure() -> tuple[str, str]:
         size, channels = task.format.image_size, task.format.in_channels

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ptft.data.cache import Cache
 from ptft.models.classifier import Classifier
-from ptft.runtime import Precision, autocast, machine, waited_seconds
+from ptft.runtime import Precision, autocast, computes_bf16, machine, waited_seconds
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -61,7 +61,8 @@ def calibrate(
         classifier: on `device`; copied, not changed.
         shape: (B, C, H, W) of a micro-batch; fewer images are timed when these are large.
         device: to compute on.
-        precision: fixed, or `auto` for fp32 or bf16 (which must be at least a tenth faster than fp32).
+        precision: fixed, or `auto` for fp32 or, where the device computes in it, bf16 (which must be at least a tenth
+            faster than fp32).
         memory_format: fixed, or `auto` for either.
         check_stop: called before each pass; raises when a signal asked to stop.
         cache: remembers the times of this model, these images and this machine; None measures anew.
@@ -70,6 +71,9 @@ def calibrate(
         The choice, and a sentence with the measured speeds (empty when nothing was open).
     """
     precisions: list[Precision] = ["fp32", "bf16"] if precision == "auto" else [precision]
+    missing = ""
+    if precision == "auto" and not computes_bf16(device):
+        precisions, missing = ["fp32"], "; no bf16 on this " + ("GPU" if device.type == "cuda" else "processor")
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if memory_format == "auto" else [memory_format]
     if len(precisions) * len(formats) == 1:
         return Choice(precisions[0], formats[0], float("nan")), ""
@@ -90,10 +94,13 @@ def calibrate(
     choices = [Choice(p, f, s) for (p, f), s in zip(product(precisions, formats), seconds, strict=True)]
     fastest = {p: min((c for c in choices if c.precision == p), key=lambda c: c.seconds) for p in precisions}
     best = fastest[precisions[0]]
-    if precision == "auto" and fastest["bf16"].seconds < _WORTHWHILE * fastest["fp32"].seconds:
+    if len(precisions) == 2 and fastest["bf16"].seconds < _WORTHWHILE * fastest["fp32"].seconds:
         best = fastest["bf16"]
     speeds = ", ".join(f"{c.precision} {c.memory_format} {size / c.seconds:,.0f}" for c in choices)
-    return best, f"calibration: {best.precision}, {best.memory_format} (images/s forward and back: {speeds}{note})."
+    return (
+        best,
+        f"calibration: {best.precision}, {best.memory_format} (images/s forward and back: {speeds}{missing}{note}).",
+    )
 
 
 def _note(wall: float, waited: float) -> str:

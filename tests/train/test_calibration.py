@@ -8,13 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ptft.models.classifier import Classifier
+from ptft.runtime import Precision
 from ptft.train.calibration import MemoryFormat, calibrate
-from ptft.train.step import Precision
 
 CPU = torch.device("cpu")
 WAYS: list[tuple[Precision, MemoryFormat]] = [("fp32", "contiguous"), ("fp32", "channels_last")]
 WAYS += [("bf16", "contiguous"), ("bf16", "channels_last")]
 SLOW, QUICK = 0.02, 0.002
+
+
+@pytest.fixture(autouse=True)
+def a_processor_with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptft.train.calibration.computes_bf16", lambda device: True)
 
 
 class Sleepy(nn.Module):
@@ -54,6 +59,15 @@ def test_the_fastest_way_is_taken_and_the_others_are_given_up_after_a_few_passes
     assert calls.count(fastest) > 4
     after = WAYS[::-1].index(fastest)  # the likely best are timed first; those before had nothing to be held against
     assert [calls.count(way) for way in WAYS[::-1][after + 1 :]] == [4] * (3 - after)
+
+
+def test_bf16_is_not_measured_where_it_is_only_imitated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptft.train.calibration.computes_bf16", lambda device: False)
+    classifier, calls = sleepy(dict.fromkeys(WAYS, QUICK))
+    choice, sentence = calibrate(classifier, (4, 3, 8, 8), CPU, "auto", "auto")
+    assert choice.precision == "fp32"
+    assert {precision for precision, _ in calls} == {"fp32"}
+    assert sentence.endswith("; no bf16 on this processor).") or "; no bf16 on this processor; not rem" in sentence
 
 
 def test_low_precision_must_be_worth_it() -> None:
