@@ -305,7 +305,8 @@ def _global(argument: str) -> _Global:
             f"holds a Python object ({_short(argument.replace(' ', '.'))}) beside tensors and plain values. Reading it "
             "could run code, so ptft did not. If you trust the file, write its weights alone into another: "
             "torch.save(torch.load(FILE, map_location='cpu', weights_only=False)['state_dict'], 'w.pt') in Python "
-            "('state_dict' is what most tools call them; others say 'model')."
+            "('state_dict' is what most tools call them; others say 'model'; where the file is the model itself, write "
+            ".state_dict() in place of ['state_dict'])."
         )
     return _Global(argument)
 

@@ -35,10 +35,13 @@ class ModelConfig(Config):
         return SMALLEST_IMAGE
 
     def following(self, source: "ModelConfig", in_channels: int | None) -> Self:
-        """This config for weights of a source: what it leaves open and those fix is filled in.
+        """This config for weights of a source: what it leaves open is taken from a source by the same name.
 
         Args:
             source: the model that the weights are of.
             in_channels: that it takes; None when not known.
         """
-        return self
+        if source.name != self.name:
+            return self
+        kept = self.model_fields_set | {"in_channels"}
+        return self.model_copy(update={key: value for key, value in source if key not in kept})

@@ -81,9 +81,10 @@ class SmallVgg(ModelConfig):
 
     def following(self, source: ModelConfig, in_channels: int | None) -> Self:
         """With the source's number of filters: that of other channels would not fit its second layer."""
-        if self.filters or not isinstance(source, SmallVgg) or not (source.filters or in_channels):
-            return self
-        return self.model_copy(update={"filters": source.filters or usual_filters(in_channels or 1)})
+        followed = super().following(source, in_channels)
+        if followed.filters or not isinstance(source, SmallVgg) or not in_channels:
+            return followed
+        return followed.model_copy(update={"filters": usual_filters(in_channels)})
 
 
 def usual_filters(in_channels: int) -> int:

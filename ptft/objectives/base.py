@@ -32,5 +32,9 @@ class BatchLoss(Protocol):
         ...
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
-        """What `loss` compares the logits of N labels with, without mixing, float64 (N, K)."""
+        """What `unmixed_loss` compares the logits of N labels with, float64 (N, K)."""
+        ...
+
+    def unmixed_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As `loss`, of images that are not mixed: the mean over N; targets float64 (N, K), as `targets` gave them."""
         ...

@@ -43,15 +43,17 @@ class BinaryCrossEntropy:
             logits: float32 (B, K).
             targets: float32 (B, K) in [0, 1].
         """
-        weights = None if self._weights is None else self._weights.to(logits.device)
-        losses = functional.binary_cross_entropy_with_logits(
-            logits, self._smoothed(targets), pos_weight=weights, reduction="none"
-        )
-        return losses.sum(dim=1).mean()
+        return self.unmixed_loss(logits, self._smoothed(targets))
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """Labels (N, K) smoothed, float64."""
         return self._smoothed(labels.double())
+
+    def unmixed_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As `loss`, of targets that are smoothed."""
+        weights = None if self._weights is None else self._weights.to(logits)
+        losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
+        return losses.sum(dim=1).mean()
 
     def _smoothed(self, targets: Tensor) -> Tensor:
         return targets * (1 - self._smoothing) + self._smoothing / 2 if self._smoothing else targets

@@ -32,3 +32,7 @@ class SquaredError:
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """Labels (N, K) standardised, float64."""
         return self._scale.standardize(labels.double())
+
+    def unmixed_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As `loss`."""
+        return self.loss(logits, targets)

@@ -245,10 +245,11 @@ def _print(console: Console, first: Mapping[Racer, Result], last: Mapping[Racer,
 
 def _choice_sentences(results: Mapping[Racer, Result], choice: Racer) -> list[str]:
     others = ", ".join(f"{racer.name}: {_percent(result)}" for racer, result in results.items() if racer != choice)
+    beside = f" ({others})" if others else ""
     lr = "" if choice.lr is None else f", optim.lr: {choice.lr:g}"
     said = [
         f"auto: chose {choice.name}: {_percent(results[choice])} of {len(results[choice].right):,} held-out images "
-        f"right ({others}). In config.yaml: transfer.recipe: {choice.recipe}{lr}."
+        f"right{beside}. In config.yaml: transfer.recipe: {choice.recipe}{lr}."
     ]
     if choice.recipe == "random":
         said.append(

@@ -16,7 +16,9 @@ from ptft.train.co_tuning import prepare_co_tuning
 from ptft.train.regime import Regime
 from ptft.train.solve import HeadSolver
 from ptft.train.step import Stepper
+from ptft.transfer.head import REORDERED
 from ptft.transfer.names import unwrap
+from ptft.transfer.source import SourceWeights
 from ptft.transfer.statistics import measure_statistics
 
 
@@ -58,8 +60,9 @@ def _check_averaging(key: str, regime: Regime, tensors: Sequence[Mapping[str, st
 
 
 def has_own_head(tensors: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the source's head is one for the very classes of the target; arguments as `regime_of`."""
-    return any(tensor["name"] == "head.weight" and tensor["outcome"] == "loaded" for tensor in tensors)
+    """Whether the source's head is one for the classes of the target, in any order; arguments as `regime_of`."""
+    head = next((tensor for tensor in tensors if tensor["name"] == "head.weight"), {"outcome": "fresh"})
+    return head["outcome"] == "loaded" or (head["outcome"] == "adapted" and head["reason"] == REORDERED)
 
 
 def solver_of(config: RunConfig, task: Task, stepper: Stepper, around: Surroundings) -> HeadSolver:
@@ -135,7 +138,7 @@ def start_of(config: RunConfig, classifier: Classifier, co_tuning: Mapping[str, 
 def co_tuning_of(
     config: FinetuneConfig,
     classifier: Classifier,
-    tensors: Mapping[str, Tensor],
+    weights: SourceWeights,
     task: Task,
     device: torch.device,
     check_stop: Callable[[], None],
@@ -145,17 +148,22 @@ def co_tuning_of(
     Args:
         config: of the run.
         classifier: with the source's backbone, as it came.
-        tensors: of the source.
+        weights: of the source.
         task: the data.
         device: to compute on.
         check_stop: raises when a signal asked to stop.
 
     Raises:
-        UsageError: the source has no head for its features.
+        UsageError: the source has no head for its features, or one that is no softmax over classes.
     """
     if not config.transfer.co_tuning:
         return {}
-    found, _ = unwrap(tensors)
+    if weights.task != "single-label":
+        raise UsageError(
+            f"transfer.co_tuning: the source's head is of a {weights.task} task; Co-Tuning needs one that names one "
+            "class an image. Leave it out."
+        )
+    found, _ = unwrap(weights.tensors)
     weight, bias = found.get("head.weight"), found.get("head.bias")
     if weight is None or bias is None or weight.flatten(1).shape[1] != classifier.feature_dim:
         raise UsageError(

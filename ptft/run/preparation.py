@@ -108,7 +108,7 @@ def prepare_finetune(
     said: tuple[str, ...] = ()
     if config.transfer.recipe != "random":
         tensors, start = _transfer(classifier, model, weights, task, config, around.console)
-    co_tuning = co_tuning_of(config, classifier, weights.tensors, task, device, around.check_stop)
+    co_tuning = co_tuning_of(config, classifier, weights, task, device, around.check_stop)
     race_steps = 0
     if config.transfer.recipe == "auto":
         course = partial(course_of, config, model, task, classifier, untrained, tensors, co_tuning, around)

@@ -111,10 +111,6 @@ def open_rows(data: DataConfig, task: str, cells: LabelCells) -> Source:
 NEEDS_TABLE = Limit(
     ("csv",), "has one class for each image. Write data.name: csv, with a table that lists the labels of each image."
 )
-NO_HEAD_SOLVER = Limit(
-    ("auto", "full", "gradual", "surgical", "random"),
-    "solves a head for one class an image. Write transfer.recipe: full, gradual, surgical or random.",
-)
 NO_RELATION = Limit((None,), "relates the source's classes to one class an image. Leave it out.")
 UNIFORM = Limit(("uniform",), "belongs to task.name: single-label, where each image is of one class. Leave it out.")
 NO_COUNT = Limit((None,), "counts images of one class each, as task.name: single-label has them. Leave it out.")

@@ -15,7 +15,6 @@ from ptft.objectives import Objective
 from ptft.tasks.base import (
     NEEDS_TABLE,
     NO_COUNT,
-    NO_HEAD_SOLVER,
     NO_RELATION,
     UNIFORM,
     Answers,
@@ -49,7 +48,6 @@ class MultiLabel(TaskConfig):
         "data.labels_per_class": NO_COUNT,
         "data.validation_per_class": NO_COUNT,
         "train.sampling": UNIFORM,
-        "transfer.recipe": NO_HEAD_SOLVER,
         "transfer.co_tuning": NO_RELATION,
     }
 

@@ -15,7 +15,6 @@ from ptft.objectives import Objective
 from ptft.tasks.base import (
     NEEDS_TABLE,
     NO_COUNT,
-    NO_HEAD_SOLVER,
     NO_RELATION,
     UNIFORM,
     Answers,
@@ -50,7 +49,6 @@ class Regression(TaskConfig):
         "data.labels_per_class": NO_COUNT,
         "data.validation_per_class": NO_COUNT,
         "train.sampling": UNIFORM,
-        "transfer.recipe": NO_HEAD_SOLVER,
         "transfer.co_tuning": NO_RELATION,
         "objective.label_smoothing": Limit((0.0,), _NO_CLASSES),
         "objective.class_weights": Limit(("none",), _NO_CLASSES),

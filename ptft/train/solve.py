@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ptft.data.batches import Batch
 from ptft.data.folds import stratified_folds
@@ -14,7 +15,7 @@ from ptft.models.classifier import Classifier
 from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, derive_seed
 from ptft.train.evaluate import features_of
-from ptft.train.logistic import Logistic, cross_entropy, fit_logistic
+from ptft.train.linear import Linear, Loss, fit_linear
 from ptft.train.state import State
 
 PENALTIES = tuple(10 ** (1 - place / 2) for place in range(15))
@@ -66,13 +67,14 @@ class HeadSolver:
             classifier: its head is changed, unless the solution is not finite.
 
         Returns:
-            Mean cross-entropy of the training images and the gradient norm of the whole objective, float64 scalars.
+            Mean loss of the training images and the gradient norm of the whole objective, float64 scalars.
         """
         mean, turn, rows = standardized(self._features(classifier, self.task.train))
         targets = self._targets(self.task.train)
         splits, judge = self._splits(classifier, rows, mean, turn, targets)
-        penalty, start = choose_penalty(splits, self.check_stop)
-        found = fit_logistic(rows, targets, penalty, start, _CLOSELY, self.check_stop)
+        penalty, start = choose_penalty(splits, self.objective.unmixed_loss, self.check_stop)
+        loss = self.objective.unmixed_loss
+        found = fit_linear(rows, targets, loss, penalty, start, _CLOSELY, self.check_stop)
         self.say(
             f"head solved on the features of {len(rows):,} images: L2 penalty {penalty:.2g} of {len(PENALTIES)} tried, "
             f"chosen by {judge}."
@@ -92,7 +94,7 @@ class HeadSolver:
         return features.cpu().double()
 
     def _targets(self, examples: Examples) -> Tensor:
-        """Weights of -log p, float64 (N, K)."""
+        """What the objective compares with, float64 (N, K)."""
         targets = self.objective.targets(examples.labels, len(self.task.classes))
         if not self.balanced:
             return targets
@@ -108,6 +110,8 @@ class HeadSolver:
             others = (self._features(classifier, held) - mean) @ turn
             return [Split(rows, targets, others, self._targets(held))], f"{len(held):,} validation images"
         labels = self.task.train.labels
+        if labels.ndim > 1:  # several classes or numbers an image: folds are drawn as they come
+            labels = torch.zeros(len(labels), dtype=torch.int64)
         num_folds = min(_NUM_FOLDS, len(rows))
         folds = torch.from_numpy(stratified_folds(labels.numpy(), num_folds, derive_seed("probe folds", self.seed)))
         parts = [(folds != fold, folds == fold) for fold in range(num_folds)] if num_folds > 1 else []
@@ -129,7 +133,7 @@ def standardized(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Columns with mean 0 and standard deviation 1, turned to their principal axes.
 
     A column that never changes, and an axis along which nothing does, are left out. The turn leaves an L2 penalty as it
-    is and makes the columns uncorrelated, for which `fit_logistic` needs far fewer iterations.
+    is and makes the columns uncorrelated, for which `fit_linear` needs far fewer iterations.
 
     Args:
         features: float64 (N, D).
@@ -145,26 +149,27 @@ def standardized(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, turn, (features - mean) @ turn
 
 
-def choose_penalty(splits: Sequence[Split], check_stop: Callable[[], None]) -> tuple[float, Logistic | None]:
-    """The penalty with the least cross-entropy on what is held out, and a start for the final fit.
+def choose_penalty(splits: Sequence[Split], loss: Loss, check_stop: Callable[[], None]) -> tuple[float, Linear | None]:
+    """The penalty with the least loss on what is held out, and a start for the final fit.
 
     From the strongest down, each fit begins at the last one; the search ends when two in a row were worse than the
     best. Without a split, of a single image, it is the strongest.
     """
     best, best_loss, best_fit, worse = PENALTIES[0], float("inf"), None, 0
-    fits: list[Logistic | None] = [None] * len(splits)
+    fits: list[Linear | None] = [None] * len(splits)
     for penalty in PENALTIES if splits else ():
         fits = [
-            fit_logistic(split.rows, split.targets, penalty, fit, _ROUGHLY, check_stop)
+            fit_linear(split.rows, split.targets, loss, penalty, fit, _ROUGHLY, check_stop)
             for split, fit in zip(splits, fits, strict=True)
         ]
-        loss = sum(
-            cross_entropy(split.held_rows, split.held_targets, fit.weight, fit.bias).item() * len(split.held_rows)
+        held_loss = sum(
+            loss(functional.linear(split.held_rows, fit.weight, fit.bias), split.held_targets).item()
+            * len(split.held_rows)
             for split, fit in zip(splits, fits, strict=True)
             if fit is not None
         )
-        if loss < best_loss:
-            best, best_loss, best_fit, worse = penalty, loss, fits[0], 0
+        if held_loss < best_loss:
+            best, best_loss, best_fit, worse = penalty, held_loss, fits[0], 0
         else:
             worse += 1
         if worse == _PATIENCE:

@@ -10,6 +10,7 @@ from ptft.data.labelling import Scale
 from ptft.models.classifier import Classifier
 from ptft.transfer.report import TensorReport
 
+REORDERED = "every row kept by class name, in the order of this task's classes"
 _NAMES = ("head.weight", "head.bias")
 
 
@@ -54,6 +55,8 @@ def load_head(
     if tuple(source_classes) == tuple(target_classes) == tuple(kept):
         return [TensorReport(name, "loaded") for name in _NAMES], kept
     words = f"{len(kept)} of {len(target_classes)} rows kept by class name, the others fresh"
+    if len(kept) == len(target_classes):
+        words = REORDERED
     return [TensorReport(name, "adapted", words) for name in _NAMES], kept
 
 
@@ -92,6 +95,8 @@ def _why_not(classifier: Classifier, weight: Tensor | None, bias: Tensor | None,
         return "the source has none that fits" if source_classes else "the source has none"
     if not source_classes:
         return "the source's class names are not known"
+    if not bool(weight.isfinite().all() and bias.isfinite().all()):
+        return "the source's values are not finite (NaN or infinity)"
     expected = (len(source_classes), classifier.feature_dim)
     if weight.flatten(1).shape != expected or bias.shape != expected[:1]:
         return f"the source's is {' × '.join(map(str, weight.shape))}, not {expected[0]} × {expected[1]}"

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ptft.errors import CheckpointError, TransferError
 
-# Words that wrappers put anywhere into tensor names: DistributedDataParallel and DataParallel, torch.compile.
-_WRAPPERS = ("module", "_orig_mod")
+# Words that wrappers put anywhere into tensor names: DistributedDataParallel and DataParallel, torch.compile,
+# FullyShardedDataParallel, activation checkpointing.
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 # What training tools call the weights, the better ones first: averaged before raw (timm, torchvision's references),
 # teacher before student (DINO, which evaluates its teacher).
@@ -17,6 +18,7 @@ _SECTIONS = (
     "state_dict_ema",
     "model_ema",
     "ema_state_dict",
+    "ema_model",
     "ema",
     "teacher",
     "state_dict",
@@ -97,7 +99,11 @@ def _state_dicts(
 def _preferred(found: Mapping[tuple[str, ...], Any]) -> tuple[str, ...] | None:
     if len(found) == 1:
         return next(iter(found))
-    ranks = {path: _SECTIONS.index(path[0]) for path in found if path and path[0] in _SECTIONS}
+    ranks = {
+        path: min(_SECTIONS.index(word) for word in path if word in _SECTIONS)
+        for path in found
+        if any(word in _SECTIONS for word in path)
+    }
     best = [path for path, rank in ranks.items() if rank == min(ranks.values())]
     return best[0] if len(best) == 1 else None
 

@@ -55,7 +55,7 @@ def prove(classifier: Classifier, model: Model, source: SourceWeights, report: T
     scale = expected.abs().max().item()
     difference = (got - expected).abs().max().item()
     told = f"largest difference {difference:.1e}, largest feature {scale:.2g}"
-    if not difference <= TOLERANCE * max(scale, TOLERANCE):
+    if not difference <= TOLERANCE * scale:
         raise TransferError(
             f"the transferred backbone does not give the features of {title}: {told}. The weights were loaded, but the "
             "networks compute something else (padding, strides or normalisation differ); nothing was trained."

@@ -19,7 +19,7 @@ from ptft.transfer.names import unwrap
 from ptft.transfer.report import shape
 
 # Where a file holds two networks of one kind, the one its own tool evaluates: MoCo's query, BYOL's online encoder.
-_PREFERRED = ("encoder_q", "base_encoder", "online_encoder", "online", "teacher", "ema", "student")
+_PREFERRED = ("encoder_q", "base_encoder", "online_encoder", "online", "teacher", "ema_model", "ema", "student")
 _COUNTER = "num_batches_tracked"
 _LISTED = 4
 
@@ -59,6 +59,13 @@ class Fit:
         network has another kind of norm under the same names.
         """
         return not self.strangers and all(name.endswith(_COUNTER) for name in self.missing)
+
+    @property
+    def misfits_in_stem_alone(self) -> bool:
+        """Whether only the first convolution is of another shape."""
+        stem = stem_of(_outlined(self.model.model_copy(update={"in_channels": None}), self.in_channels).backbone)
+        wrong = [name for name in self.missing if not name.endswith(_COUNTER)]
+        return wrong == [stem] and self.missing[stem] != "missing" and not self.strangers
 
     def sentence(self) -> str:
         """What the source was recognised as."""
@@ -106,6 +113,8 @@ def recognise(weights: Mapping[str, Tensor], where: str) -> Fit:
         raise TransferError(_unknown(where, list(weights), fits))
     ranks = [_rank(fit.root) for fit in whole]
     best = [fit for fit, rank in zip(whole, ranks, strict=True) if rank == min(ranks)]
+    if len({(fit.root, describe_model(fit.model)) for fit in best}) == 1:  # the same network in two tools' names
+        best = [max(best, key=lambda fit: "head.weight" in fit.tensors)]
     if len(best) > 1:
         told = ", ".join(f"{fit.root or 'no prefix'} ({describe_model(fit.model)})" for fit in best)
         raise TransferError(
@@ -259,9 +268,10 @@ def _unknown(where: str, names: Sequence[str], fits: Sequence[Fit]) -> str:
             f"{start}, which are CNNs by torchvision's names and our own (`ptft list models`). It begins with {first}."
         )
     nearest = sorted(fits, key=lambda fit: (len(fit.missing) + len(fit.strangers)) / max(fit.num_expected, 1))[:3]
-    return "\n".join(
-        [f"{start}. The nearest:", *map(_against, nearest), "Name the model it was with `model:`, if it is one."]
-    )
+    advice = "Name the model it was with `model:`, if it is one."
+    if nearest[0].misfits_in_stem_alone:
+        advice = f"Write model.name: {nearest[0].model.name} to have the first convolution's kernel resized."
+    return "\n".join([f"{start}. The nearest:", *map(_against, nearest), advice])
 
 
 def _against(fit: Fit) -> str:

@@ -34,7 +34,7 @@ def measure_statistics(
     Returns:
         The number of images.
     """
-    rows = torch.arange(0, len(train), max(1, len(train) // _MOST))
+    rows = torch.arange(0, len(train), max(1, -(-len(train) // _MOST)))
     norms = [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm)]
     momenta, was_training = [norm.momentum for norm in norms], classifier.training
     classifier.eval()

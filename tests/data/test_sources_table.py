@@ -69,6 +69,11 @@ class TestTables:
         assert [record.part for record in source.records] == ["train", "train", "validation", "test"]
         assert source.classes == ("x", "y")
 
+    def test_a_table_without_it_is_read_again_by_a_config_with_every_default_written_out(self, root: Path) -> None:
+        read(root, "path,label\na.png,cat\nb.png,dog\n")
+        written = Csv(path=str(root / "t.csv")).model_dump()
+        assert rows(Csv.model_validate(written).open()) == GOOD
+
     def test_columns_can_be_named(self, root: Path) -> None:
         content = "file,species,fold\na.png,cat,train\nb.png,dog,train\n"
         source = read(root, content, path_column="file", label_column="species", split_column="fold")

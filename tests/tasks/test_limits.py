@@ -15,8 +15,6 @@ BOTH = [
     ("data.labels_per_class=5", "counts images of one class each"),
     ("data.validation_per_class=5", "counts images of one class each"),
     ("train.sampling=balanced", "belongs to task.name: single-label"),
-    ("transfer.recipe=probe", "solves a head for one class an image"),
-    ("transfer.recipe=lp-ft", "solves a head for one class an image"),
     ("data={name: folder, root: photos}", "has one class for each image. Write data.name: csv"),
 ]
 REGRESSION = [

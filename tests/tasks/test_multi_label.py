@@ -213,3 +213,36 @@ def test_another_separator_than_the_tables_is_noticed(ptft: Ptft, shapes: Shapes
     rows = [[path, names[0] if names else "", part] for path, part, names, _ in shapes.rows]
     shapes.write("labels.csv", ["path", "label", "split"], rows)
     assert ptft("check", config, "--set", "task.separator=,").code == 0
+
+
+def test_a_table_that_ptft_splits_is_evaluated_and_gone_on_with(ptft: Ptft, shapes: Shapes, tmp_path: Path) -> None:
+    table = shapes.write("plain.csv", ["path", "label"], [[path, ";".join(names)] for path, _, names, _ in shapes.rows])
+    config = write(tmp_path / "run.yaml", MULTI | {"data": {"name": "csv", "path": str(table)}})
+    made = ptft("pretrain", config, "--set", "train.steps=2", "--out", "a")
+    assert made.code == 0, made.err
+    assert ptft("evaluate", made.path).code == 0
+    again = ptft("pretrain", config, "--set", "train.steps=3", "--out", "a", "--resume")
+    assert again.code == 0, again.err
+    assert ptft("pretrain", Path("a/config.yaml"), "--out", "b").code == 0
+
+
+@pytest.mark.parametrize("recipe", ["probe", "lp-ft"])
+def test_the_head_is_solved_for_several_classes_an_image(
+    ptft: Ptft, shapes: Shapes, tmp_path: Path, numbers: Path, recipe: str
+) -> None:
+    config = write(tmp_path / "run.yaml", MULTI, transfer={"recipe": recipe})
+    result = ptft("finetune", config, "--from", numbers, "--out", "c")
+    assert result.code == 0, result.err
+    assert "head solved on the features of 36 images" in result.err
+    before, after = (checkpoint.read(path).weights() for path in (numbers, result.path))
+    frozen = [torch.equal(tensor, after[name]) for name, tensor in before.items() if name.startswith("backbone.")]
+    assert all(frozen) == (recipe == "probe")
+    assert ptft("evaluate", result.path, "--json").json["map"] > 0.8
+
+
+def test_co_tuning_wants_a_head_of_classes(ptft: Ptft, tmp_path: Path, multi: Path) -> None:
+    make_images(tmp_path / "photos", {"blue": (40, 60, 200), "red": (210, 50, 40)}, 12)
+    keys = ["--set", "transfer.recipe=full", "--set", "transfer.co_tuning=1.0"]
+    refused = ptft("finetune", "--from", multi, "--data", "photos", *keys, "--out", "c")
+    assert refused.code == 2, refused.err
+    assert "the source's head is of a multi-label task" in refused.err

@@ -128,6 +128,16 @@ def test_a_row_of_the_head_predicts_the_same_numbers_on_another_scale(
         assert one["targets"] == pytest.approx(other["targets"], rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.parametrize("recipe", ["probe", "lp-ft"])
+def test_the_head_is_solved_for_numbers(ptft: Ptft, shapes: Shapes, tmp_path: Path, multi: Path, recipe: str) -> None:
+    config = write(tmp_path / "run.yaml", NUMBERS, transfer={"recipe": recipe}, optim={"name": "sgd", "lr": 0.005})
+    result = ptft("finetune", config, "--from", multi, "--out", "c")
+    assert result.code == 0, result.err
+    assert "head solved on the features of 36 images" in result.err
+    r2 = ptft("evaluate", result.path, "--json").json["r2"]
+    assert r2 > 0.5, r2
+
+
 def test_a_target_that_never_changes_and_a_cell_that_is_no_number_are_refused(
     ptft: Ptft, shapes: Shapes, tmp_path: Path
 ) -> None:

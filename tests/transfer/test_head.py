@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ptft.models import SmallCnn
 from ptft.models.classifier import Classifier
+from ptft.transfer.head import REORDERED
 from ptft.transfer.load import transfer
 from ptft.transfer.report import TransferReport
 
@@ -49,6 +50,9 @@ def test_each_name_keeps_its_logits_in_any_order_subset_and_superset(
         else:
             assert torch.equal(target.head.weight[place], untouched[place])
     assert set(report.kept_classes) == set(before) & set(after)
+    (weight,) = (tensor for tensor in report.tensors if tensor.name == "head.weight")
+    is_all_kept = weight.outcome == "loaded" or weight.reason == REORDERED
+    assert is_all_kept == (set(after) <= set(before))
 
 
 def test_as_many_classes_of_other_names_keep_nothing() -> None:
@@ -68,3 +72,13 @@ def test_a_head_of_another_length_than_its_names_is_not_used_and_it_is_said() ->
     _, report = moved(classifier(3, seed=0), ("ant", "bee"), ("ant", "bee"))
     assert report.kept_classes == []
     assert any("the source's is 3 × 16, not 2 × 16" in part.reason for part in report.tensors)
+
+
+def test_rows_that_are_not_finite_are_not_used_and_it_is_said() -> None:
+    source = classifier(2, seed=0)
+    with torch.no_grad():
+        source.head.weight[1, 0] = float("nan")
+    target, report = moved(source, ("ant", "bee"), ("ant", "bee"))
+    assert report.kept_classes == []
+    assert bool(target.head.weight.isfinite().all())
+    assert "not finite" in next(tensor.reason for tensor in report.tensors if tensor.name == "head.weight")

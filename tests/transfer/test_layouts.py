@@ -189,6 +189,19 @@ LOADED: dict[str, tuple[str, Callable[[State], Any]]] = {
         lambda s: {"model_ema": {"n_averaged": torch.tensor(1), **prefixed(s, "module.")}, "optimizer": {}},
     ),
     "DINO, its teacher": ("resnet18", dino),
+    "teacher and student under model": (
+        "resnet18",
+        lambda s: {"model": {"student": {n: torch.zeros_like(t) for n, t in s.items()}, "teacher": s}},
+    ),
+    "FixMatch, averaged": (
+        "resnet18",
+        lambda s: {"model": {n: torch.zeros_like(t) for n, t in s.items()}, "ema_model": s},
+    ),
+    "FSDP with checkpointed activations": (
+        "resnet18",
+        lambda s: renamed(s, (r"^(layer\d\.\d\.)", r"_fsdp_wrapped_module.\1_checkpoint_wrapped_module.")),
+    ),
+    "a head by the name of another tool": ("resnet18", lambda s: renamed(s, (r"^fc\.", "linear."))),
     "MoCo, its query encoder": ("resnet18", moco),
     "a bare backbone below an unusual prefix": ("resnet18", lambda s: prefixed(without(s, "fc."), "cnn.features.")),
     "before batches were counted": ("resnet18", lambda s: without(s, "num_batches_tracked")),
@@ -243,6 +256,10 @@ REFUSED: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "a ResNet with group norm": (lambda s: without(s, "running", "num_batches"), "bn1.running_mean (missing)"),
     "a deeper stage": (lambda s: without(s, "layer4.1."), "resnet18 of torchvision, 108 of 120 tensors"),
+    "another first convolution": (
+        lambda s: {**s, "conv1.weight": s["conv1.weight"][:, :, 1:6, 1:6].clone()},
+        "Write model.name: resnet18 to have the first convolution's kernel resized.",
+    ),
     "another width": (lambda s: {n: t[: len(t) // 2] if t.ndim else t for n, t in s.items()}, "bn1.bias (32, not 64)"),
     "a transformer": (
         lambda s: {"cls_token": torch.zeros(1, 1, 8), "blocks.0.attn.qkv.weight": torch.zeros(24, 8)},

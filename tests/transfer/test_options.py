@@ -189,6 +189,13 @@ def test_what_is_dropped_changes_training_alone_and_resumes_to_the_same_bits(
     assert same(ends["both"], last(cut_after_step_3(ptft, command)))
 
 
+def test_the_sources_own_classes_in_another_order_are_no_new_head(ptft: Ptft, source: Path, photos: Path) -> None:
+    permuted = sets("data.classes=[red, blue, green]", "transfer.interpolate=true", "data.validation=0.3")
+    result = ptft("finetune", "--from", source, "--data", photos, *permuted)
+    assert result.code == 0, result.err
+    assert "adapted head.weight, head.bias: every row kept by class name, in the order of this task's" in result.err
+
+
 def test_options_that_do_not_fit_exit_2_with_a_sentence(ptft: Ptft, source: Path, target: Path) -> None:
     found = checkpoint.read(source)
     bare = {name: tensor for name, tensor in found.weights().items() if name.startswith("backbone.")}

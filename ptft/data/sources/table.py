@@ -80,7 +80,8 @@ class Csv(DataConfig):
         return Source(reader.records, cells.classes(reader.records, table.name), f"csv {table.name}")
 
     def _split(self, table: "_Table") -> int | None:
-        if self.split_column in table.header or "split_column" in self.model_fields_set:
+        # By value, not by whether the key was set: the config.yaml of a run and a checkpoint write every default out.
+        if self.split_column in table.header or self.split_column != "split":
             return table.column(self.split_column, "data.split_column")
         return None
 

@@ -1,14 +1,20 @@
-"""Logistic regression against scikit-learn and torch; the head solved with it against both."""
+"""Logistic and ridge regression against scikit-learn and torch; the head solved with it against both."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
+from ptft.data.labelling import Scale
 from ptft.objectives import Supervised
-from ptft.train.logistic import cross_entropy, fit_logistic
+from ptft.objectives.binary_cross_entropy import BinaryCrossEntropy
+from ptft.objectives.mixing import Mixing
+from ptft.objectives.squared_error import SquaredError
+from ptft.train.linear import fit_linear
 from ptft.train.solve import PENALTIES, Split, choose_penalty, standardized
+
+SOFTMAX = Supervised().build([1, 1], 0).unmixed_loss
 
 
 def make_rows(
@@ -32,7 +38,7 @@ def targets_of(labels: torch.Tensor, **settings: object) -> torch.Tensor:
 def test_the_solution_is_scikit_learns(penalty: float) -> None:
     features, labels = make_rows()
     _, turn, rows = standardized(features)
-    ours = fit_logistic(rows, targets_of(labels), penalty)
+    ours = fit_linear(rows, targets_of(labels), SOFTMAX, penalty)
     theirs = LogisticRegression(C=1 / (penalty * len(rows)), tol=1e-10, max_iter=10_000)
     scaler = StandardScaler().fit(features.numpy())
     theirs.fit(scaler.transform(features.numpy()), labels.numpy())
@@ -44,10 +50,42 @@ def test_the_solution_is_scikit_learns(penalty: float) -> None:
     assert ours.grad_norm < 1e-6
 
 
+@pytest.mark.parametrize("penalty", [10.0, 0.01, 1e-5])
+def test_numbers_are_solved_as_by_scikit_learns_ridge(penalty: float) -> None:
+    features, labels = make_rows()
+    _, _, rows = standardized(features)
+    numbers = torch.stack([features[:, 2] + labels, torch.sin(features[:, 4])], dim=1)
+    objective = SquaredError(
+        Scale(tuple(numbers.mean(dim=0).tolist()), tuple(numbers.std(dim=0, correction=0).tolist()))
+    )
+    targets = objective.targets(numbers, 2)
+    ours = fit_linear(rows, targets, objective.unmixed_loss, penalty)
+    scaler = StandardScaler().fit(features.numpy())
+    theirs = Ridge(alpha=penalty * len(rows)).fit(scaler.transform(features.numpy()), targets.numpy())
+    got = rows.numpy() @ ours.weight.numpy().T + ours.bias.numpy()
+    np.testing.assert_allclose(got, theirs.predict(scaler.transform(features.numpy())), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [10.0, 0.01, 1e-5])
+def test_several_classes_an_image_are_solved_as_by_a_logistic_regression_each(penalty: float) -> None:
+    features, labels = make_rows()
+    _, _, rows = standardized(features)
+    shown = torch.stack([labels == 1, (labels == 2) | (features[:, 2] > 5)], dim=1).float()
+    objective = BinaryCrossEntropy(0.0, None, Mixing(0.0, 0.0, 0))
+    ours = fit_linear(rows, objective.targets(shown, 2), objective.unmixed_loss, penalty)
+    scaler = StandardScaler().fit(features.numpy())
+    logits = rows.numpy() @ ours.weight.numpy().T + ours.bias.numpy()
+    for column in range(2):
+        theirs = LogisticRegression(C=1 / (penalty * len(rows)), tol=1e-10, max_iter=10_000)
+        theirs.fit(scaler.transform(features.numpy()), shown[:, column].numpy())
+        expected = theirs.decision_function(scaler.transform(features.numpy()))
+        np.testing.assert_allclose(logits[:, column], expected, rtol=1e-3, atol=1e-3)
+
+
 def test_another_penalty_is_another_solution() -> None:
     features, labels = make_rows()
     _, _, rows = standardized(features)
-    strong, weak = (fit_logistic(rows, targets_of(labels), penalty) for penalty in (0.1, 0.01))
+    strong, weak = (fit_linear(rows, targets_of(labels), SOFTMAX, penalty) for penalty in (0.1, 0.01))
     assert not torch.allclose(strong.weight, weak.weight, rtol=0.1)
 
 
@@ -55,8 +93,8 @@ def test_a_warm_start_leads_to_the_same_solution() -> None:
     features, labels = make_rows()
     _, _, rows = standardized(features)
     targets = targets_of(labels)
-    cold = fit_logistic(rows, targets, 0.01)
-    warm = fit_logistic(rows, targets, 0.01, start=fit_logistic(rows, targets, 1.0))
+    cold = fit_linear(rows, targets, SOFTMAX, 0.01)
+    warm = fit_linear(rows, targets, SOFTMAX, 0.01, start=fit_linear(rows, targets, SOFTMAX, 1.0))
     torch.testing.assert_close(warm.weight, cold.weight, rtol=1e-4, atol=1e-5)
 
 
@@ -66,13 +104,13 @@ def test_the_loss_is_that_of_the_objective(settings: dict[str, object]) -> None:
     features, labels = make_rows()
     labels = torch.where(torch.arange(len(labels)) % 5 == 0, 0, labels)  # uneven classes
     weight, bias = torch.randn(3, 7, dtype=torch.float64) / 100, torch.randn(3, dtype=torch.float64)
-    ours = cross_entropy(features, targets_of(labels, label_smoothing=0.2, class_weights="balanced"), weight, bias)
+    ours = SOFTMAX(features @ weight.T + bias, targets_of(labels, label_smoothing=0.2, class_weights="balanced"))
     objective = Supervised(label_smoothing=0.2, class_weights="balanced").build(torch.bincount(labels).tolist(), 0)
     theirs = objective.loss((features @ weight.T + bias).float(), labels)
     torch.testing.assert_close(ours.float(), theirs, rtol=1e-5, atol=1e-6)
     plain = Supervised(**settings).build(torch.bincount(labels).tolist(), 0)  # type: ignore[arg-type]
     torch.testing.assert_close(
-        cross_entropy(features, targets_of(labels, **settings), weight, bias).float(),
+        SOFTMAX(features @ weight.T + bias, targets_of(labels, **settings)).float(),
         plain.loss((features @ weight.T + bias).float(), labels),
         rtol=1e-5,
         atol=1e-6,
@@ -84,10 +122,10 @@ def test_the_chosen_penalty_is_the_best_of_the_grid_on_what_is_held_out() -> Non
     others, their_labels = make_rows(300, seed=2)
     mean, turn, rows = standardized(features)
     held, targets = (others - mean) @ turn, targets_of(their_labels)
-    chosen, _ = choose_penalty([Split(rows, targets_of(labels), held, targets)], lambda: None)
+    chosen, _ = choose_penalty([Split(rows, targets_of(labels), held, targets)], SOFTMAX, lambda: None)
     losses = {}
     for penalty in PENALTIES:
-        fit = fit_logistic(rows, targets_of(labels), penalty)
-        losses[penalty] = cross_entropy(held, targets, fit.weight, fit.bias).item()
+        fit = fit_linear(rows, targets_of(labels), SOFTMAX, penalty)
+        losses[penalty] = SOFTMAX(held @ fit.weight.T + fit.bias, targets).item()
     assert chosen == min(losses, key=lambda penalty: losses[penalty])
     assert PENALTIES[0] > chosen > PENALTIES[-1]
