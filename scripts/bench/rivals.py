@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
 BORDER = 4
@@ -46,7 +46,7 @@ def with_fastai(given: dict[str, Any]) -> nn.Module:
 
     train, size = Images(given, "train"), given["batch_size"]
     loaders = DataLoaders(
-        DataLoader(train, bs=size, shuffle=True, drop_last=False), DataLoader(Images(given, "test"), bs=256)
+        DataLoader(train, bs=size, shuffle=True, drop_last=False), DataLoader(Subset(Images(given, "test"), [0]), bs=1)
     )
     learner = Learner(
         loaders,
