@@ -36,6 +36,18 @@ def test_without_a_config_everything_comes_from_checkpoint_and_folder(ptft: Ptft
     assert "head rows kept by class name: green, red" in result.err
 
 
+def test_what_the_model_section_leaves_open_is_the_sources(ptft: Ptft, source: Path, target: Path) -> None:
+    grey = ptft(
+        "finetune", "--from", source, "--data", target, *QUICKLY, *sets(model="{name: small-cnn, in_channels: 1}")
+    )
+    assert grey.code == 0, grey.err
+    found = checkpoint.read(grey.path).metadata
+    assert (found.config["model"]["width"], found.in_channels) == (4, 1)
+    settings = [*QUICKLY, *sets(model__name="small-resnet"), "--out", "b"]
+    other = ptft("finetune", "--from", source, "--data", target, *settings)
+    assert other.code == 4  # another network takes nothing over
+
+
 def test_without_steps_the_budget_suits_the_data(ptft: Ptft, source: Path, target: Path) -> None:
     result = ptft("check", write_config(Path("t.yaml"), data={"root": "target"}, train=None, model=None), "--json")
     assert result.code == 2  # a section must be a section
