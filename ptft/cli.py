@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -284,8 +284,9 @@ def predict(
         raise UsageError(f"--format: {format_!r} is not one of csv, jsonl.")
     # As other filters do: end quietly when the reader of our output goes away.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    with memory_errors():
+    with memory_errors(), _writing_to_stdout():
         unreadable = predict_paths(checkpoint, paths, format_, top, sys.stdout, _console())
+        sys.stdout.flush()
     if unreadable:
         raise typer.Exit(3)
 
@@ -562,11 +563,20 @@ def _complain(error: PtftError) -> None:
 def _print(text: str) -> None:
     if not place().is_first:
         return
-    try:
+    with _writing_to_stdout():
         typer.echo(text)
+
+
+@contextmanager
+def _writing_to_stdout() -> Iterator[None]:
+    """Raises StorageError where stdout takes no more, except a closed pipe, which ends the command quietly."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.filename is not None:
+            raise
         # What is left in the buffer would fail again when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise StorageError(f"cannot write the result to stdout: {error.strerror}.") from error
@@ -593,7 +603,11 @@ def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data:
     from ptft.config.load import load
 
     for section, command in (("compare", "compare"), ("transfer", "finetune")):
-        if config and section in read(config).data and section not in model.model_fields:
+        if section in model.model_fields:
+            continue
+        if any(text.partition("=")[0].partition(".")[0] == section for text in sets):
+            raise UsageError(f"--set {section}: a key of `ptft {command}`. Give it to that command.")
+        if config and section in read(config).data:
             raise UsageError(f"{config} is a config of `ptft {command}`: it has `{section}:`. Give it to that command.")
     return load(config, model, sets if data is None else [*_located(data, config), *sets])
 

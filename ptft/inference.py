@@ -16,7 +16,7 @@ from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import file_mode, image_files, printable
+from ptft.data.sources.listing import existing_folder, file_mode, image_files, printable, user_path
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
@@ -152,7 +152,7 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         if not parts[part]:
             raise DataError(f"{origin} has neither test nor validation images. Give --data.")
         return parts[part], own, f"the {part} images of {origin}"
-    task = task_of(found)
+    task, data = task_of(found), user_path(str(data))
     if is_packed(data):
         _check_single(task, data)
         packed = Hub(name="hub", path=str(data))
@@ -165,6 +165,8 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         source = open_parts(str(data))
         return source.records, config, source.origin + _part_of(source)
     if data.suffix.lower() not in TABLE_SUFFIXES:
+        if file_mode(data) is None:
+            existing_folder(str(data))  # says where it looked
         raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
     table = _like(found, Csv(name="csv", path=str(data)))
     source = task.open(table)
@@ -276,9 +278,10 @@ def _records(paths: Sequence[Path]) -> list[Record]:
     files: list[Path] = []
     for path in paths:
         mode = file_mode(path)
-        if mode is None:
+        if mode is None and len(paths) == 1:
             raise DataError(f"{printable(path)}: no such file or folder.")
-        files += [path / name for name in image_files(path)] if stat.S_ISDIR(mode) else [path]
+        is_folder = mode is not None and stat.S_ISDIR(mode)
+        files += [path / name for name in image_files(path, with_lost=True)] if is_folder else [path]
     if not files:
         raise DataError(f"no image in {', '.join(map(printable, paths))}.")
     return [Record(file, None, None, printable(file)) for file in files]

@@ -35,7 +35,7 @@ class TrainConfig(Config):
     """Passes over the training images. Default: 20 for pretrain; finetune takes steps that suit the data."""
     examples: Annotated[int, Field(ge=1, examples=[100000])] | None = None
     """Training images seen, repeats counted."""
-    batch_size: Annotated[int, Field(ge=1, examples=[128])] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=1 << 20, examples=[128])] | None = None
     """Images per step, over all ranks. Default: 128; finetune takes 32 below 2,000 images."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass; `auto` measures at the start. fp16 needs a GPU."""
@@ -77,8 +77,12 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _one_duration(self) -> Self:
-        if sum(given is not None for given in (self.steps, self.epochs, self.examples)) > 1:
-            raise ValueError("give only one of steps, epochs, examples.")
+        given = [key for key in ("steps", "epochs", "examples") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"give only one of steps, epochs, examples, not {' and '.join(given)}. --set train.{given[0]}=null "
+                "takes one out."
+            )
         if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, more than batch_size {self.batch_size}.")
         return self

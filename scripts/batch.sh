@@ -47,7 +47,7 @@ done
 # Runs a ptft command; its stdout goes to the variable `final`, its exit code to `code`.
 run() {
   [ "$stopped" -eq 0 ] || exit "$stopped"
-  ptft "$@" > "$runs/.stdout" &
+  ptft "$@" > "$runs/.stdout.$$" &
   child=$!
   [ "$stopped" -eq 0 ] || kill "$child" 2> /dev/null || true
   while :; do # a trap ends a wait early; the code of a process can be asked for again
@@ -57,7 +57,8 @@ run() {
     [ "$interrupted" -eq 1 ] || break
   done
   child=""
-  final="$(cat "$runs/.stdout")"
+  final="$(cat "$runs/.stdout.$$")"
+  rm -f "$runs/.stdout.$$"
 }
 
 # What to do about the exit code of the run in folder $1, see `ptft --help`: go on, say that it failed, or end.
@@ -94,7 +95,7 @@ handle "$runs/source" || exit 1
 checkpoint="$final"
 
 failed=0
-printf 'task\tpart\tmeasure\tscore\tlow\thigh\tn\tcheckpoint\n' > "$runs/results.tsv"
+printf 'task\tpart\tmeasure\tscore\tlow\thigh\tn\tcheckpoint\n' > "$runs/.results.$$"
 for task in "$@"; do
   name="$(name_of "$task")"
   case "$task" in
@@ -103,7 +104,8 @@ for task in "$@"; do
   esac
   run finetune "${what[@]}" --from "$checkpoint" --out "$runs/$name" --resume
   handle "$runs/$name" || { failed=1; continue; }
-  printf '%s\t%s\t%s\n' "$name" "$(python3 -c "$score" "$runs/$name/summary.json")" "$final" >> "$runs/results.tsv"
+  printf '%s\t%s\t%s\n' "$name" "$(python3 -c "$score" "$runs/$name/summary.json")" "$final" >> "$runs/.results.$$"
 done
-cat "$runs/results.tsv"
+cat "$runs/.results.$$"
+mv "$runs/.results.$$" "$runs/results.tsv" # whole at once: another call on this folder has rows of its own
 exit "$failed"

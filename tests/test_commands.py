@@ -129,7 +129,13 @@ def test_the_three_faults_of_the_design_are_told_at_once_and_nothing_is_written(
         ("data: {name: fashion-mnist-10k}\noptim: {name: sgd, lr: 1e-3, lr: 0.1}\n", "optim.lr"),
         ("data: {name: fashion-mnist-10k}\nlr: 0.1\n", "lr: unknown key. Did you mean optim.lr?"),
         ("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 1.5}\n", "train.batch_size: expected a whole number"),
-        ("data: {name: fashion-mnist-10k}\ntrain: {epochs: 1, steps: 2}\n", "give only one of steps, epochs, examples"),
+        (
+            "data: {name: fashion-mnist-10k}\ntrain: {epochs: 1, steps: 2}\n",
+            "give only one of steps, epochs, examples, not steps and epochs. --set train.steps=null takes one out.",
+        ),
+        ("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 3000000000}\n", "batch_size: must be at most 1048576"),
+        ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [30, 60]}\n", "a fraction of the run"),
+        ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [0.9, 0.5]}\n", "they must rise"),
         ("data: {name: fashion-mnist-10k}\nmodel: {name: vgg11, small_stem: true}\n", "vgg11 has no stem to change"),
         ("train: {epochs: 1}\n", "data: missing"),
         ("data: {name: fashion-mnist-10k}\nseed: &a 1\n", "run.yaml:2"),
@@ -146,6 +152,31 @@ def test_a_faulty_config_exits_2_with_a_sentence(ptft: Ptft, tmp_path: Path, tex
 
 def test_a_number_like_1e_3_is_a_number(ptft: Ptft, config: Path) -> None:
     assert ptft("pretrain", config, "--set", "optim.lr=1e-3", "--set", "train.steps=1").code == 0
+
+
+def test_a_key_of_another_command_is_named_with_it(ptft: Ptft, config: Path) -> None:
+    result = ptft("pretrain", config, "--set", "transfer.recipe=full")
+    assert result.code == 2
+    assert "--set transfer: a key of `ptft finetune`" in result.err
+
+
+def test_init_into_a_file_exits_2(ptft: Ptft, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    result = ptft("init", "taken")
+    assert (result.code, (tmp_path / "taken").read_text()) == (2, "mine")
+    assert "taken is a file, not a folder" in result.err
+
+
+def test_what_no_test_image_shows_is_told(ptft: Ptft, tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", COLOURS, 20)
+    for path in sorted((tmp_path / "photos/red").iterdir())[2:]:
+        path.unlink()
+    result = ptft("check", write_config(tmp_path / "run.yaml"))
+    assert "data: no test images of red: what the test says leaves that out." in result.err
+    for name in COLOURS:
+        for path in sorted((tmp_path / "photos" / name).iterdir())[2:]:
+            path.unlink()
+    assert "neither validation nor test images: nothing will be scored" in ptft("check", "run.yaml").err
 
 
 def test_a_missing_config_exits_2(ptft: Ptft) -> None:

@@ -158,6 +158,28 @@ def test_evaluate_names_bad_images_and_leaves_them_out(ptft: Ptft, trained: Path
     assert (result.json["num_examples"], len(result.json["bad_images"])) == (9, 1)
 
 
+def test_predict_tells_links_that_lead_nowhere_and_missing_files_beside_what_it_can_read(
+    ptft: Ptft, trained: Path, tmp_path: Path
+) -> None:
+    folder = make_images(tmp_path / "inbox", {"red": (210, 50, 40)}, 2)
+    (folder / "red/broken.png").symlink_to("gone.png")
+    result = ptft("predict", trained, folder, "missing.png")
+    assert result.code == 3
+    assert len(result.out.splitlines()) == 3
+    assert "red/broken.png" in result.err
+    assert "missing.png" in result.err
+
+
+def test_evaluate_expands_the_home_folder_and_says_what_is_not_there(
+    ptft: Ptft, trained: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(photos.parent))
+    assert ptft("evaluate", trained, "--data", "~/photos").code == 0
+    missing = ptft("evaluate", trained, "--data", "fotos")
+    assert missing.code == 3
+    assert "fotos: no such folder (looked in" in missing.err
+
+
 def test_evaluate_says_what_data_must_be(ptft: Ptft, trained: Path, photos: Path) -> None:
     result = ptft("evaluate", trained, "--data", photos / "red" / "000.jpg")
     assert result.code == 3

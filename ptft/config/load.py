@@ -64,7 +64,24 @@ def dump(config: Config, header: str = "") -> str:
 
 def schema(model: type[Config]) -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a config, for editors; docstrings are its descriptions."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    _demand_names(found, found["$defs"])
+    return found
+
+
+def _demand_names(node: Any, definitions: dict[str, Any]) -> None:
+    """Makes `name` a required key of every component but the one that a section without a name stands for.
+
+    Without it an editor takes `{width: 28}` for any of several models.
+    """
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _demand_names(part, definitions)
+    if isinstance(node, dict) and "discriminator" in node:
+        usual = node.get("default")
+        for name, place in node["discriminator"]["mapping"].items():
+            component = definitions[place.rpartition("/")[2]]
+            if not (isinstance(usual, dict) and usual.get("name") == name):
+                component["required"] = sorted({*component.get("required", ()), "name"})
 
 
 def _name_first(section: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import PARTS, Part
+from ptft.data.sources.listing import some
 from ptft.data.task import Task
 from ptft.proof.leak import LeakCheck
 from ptft.report.console import Console
@@ -88,10 +89,16 @@ def describe_task(task: Task) -> list[str]:
         f"data: {task.origin}: {counts}; {len(task.classes)} {task.labelling.nouns[len(task.classes) != 1]}; "
         f"{format_.image_size}x{format_.image_size} pixels, {channels}{_crops(task)}."
     ]
-    if "validation" not in task.parts:
+    if "validation" not in task.parts and "test" not in task.parts:
+        lines.append("data: neither validation nor test images: nothing will be scored. Add images, or data.test.")
+    elif "validation" not in task.parts:
         lines.append("data: no validation part; the last checkpoint is the final one.")
     elif "test" not in task.parts:
         lines.append("data: no test part; what validation says is optimistic, it also chooses the best checkpoint.")
+    if "test" in task.parts:
+        seen = zip(task.classes, task.class_counts("test"), strict=True)
+        if unseen := [name for name, count in seen if not count]:
+            lines.append(f"data: no test images of {some(unseen)}: what the test says leaves that out.")
     lines += [f"left out: {line}" for line in task.bad_images]
     return lines
 

@@ -3,9 +3,10 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ptft.config.base import Config
 from ptft.config.durations import Duration
@@ -77,6 +78,15 @@ class StepDecay(ScheduleConfig):
     """Fractions of the run after the warmup, rising, each in (0, 1)."""
     gamma: float = Field(0.1, gt=0, lt=1)
     """Factor at each milestone."""
+
+    @field_validator("milestones")
+    @classmethod
+    def _fractions(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        if not milestones or not all(0 < milestone < 1 for milestone in milestones):
+            raise ValueError("each is a fraction of the run, above 0 and below 1, for example [0.5, 0.75]")
+        if any(second <= first for first, second in pairwise(milestones)):
+            raise ValueError("they must rise, for example [0.5, 0.75]")
+        return milestones
 
     def factor(self, done: float) -> float:
         return self.gamma ** sum(done >= milestone for milestone in self.milestones)

@@ -41,18 +41,20 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
 
 def with_fastai(given: dict[str, Any]) -> nn.Module:
-    """`Learner.fine_tune`: one epoch of the head, then all with discriminative learning rates, one-cycle."""
-    from fastai.vision.all import CrossEntropyLossFlat, DataLoader, DataLoaders, Learner, params
+    """`Learner.fine_tune` of the backbone under fastai's own head: one epoch of the head, then all, one-cycle."""
+    from fastai.vision.all import CrossEntropyLossFlat, DataLoader, DataLoaders, Learner, create_head, params
 
     train, size = Images(given, "train"), given["batch_size"]
     loaders = DataLoaders(
         DataLoader(train, bs=size, shuffle=True, drop_last=False), DataLoader(Subset(Images(given, "test"), [0]), bs=1)
     )
+    classifier = given["classifier"]
+    head = create_head(classifier.feature_dim, classifier.num_classes, pool=False)
     learner = Learner(
         loaders,
-        given["classifier"],
+        nn.Sequential(classifier.backbone, head),
         loss_func=CrossEntropyLossFlat(),
-        splitter=lambda model: [params(model.backbone), params(model.head)],
+        splitter=lambda model: [params(model[0]), params(model[1])],
         train_bn=True,
     )
     epochs = max(1, round(given["steps"] / math.ceil(len(train) / size)) - 1)

@@ -16,6 +16,7 @@ from ptft.config.base import Config, Names, PathText
 from ptft.config.durations import Duration
 from ptft.config.load import dump, load, schema
 from ptft.errors import ConfigError
+from ptft.settings import PretrainConfig
 
 GOOD = """\
 # a comment
@@ -316,3 +317,10 @@ def test_config_package_knows_nothing_of_torch() -> None:
     program = "import sys, ptft.config.load; print([name for name in ('torch', 'numpy') if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_schema_takes_a_section_without_a_name_for_the_default_alone() -> None:
+    definitions = schema(PretrainConfig)["$defs"]
+    demanding = {name for name, part in definitions.items() if "name" in part.get("required", ())}
+    assert {"SmallVgg", "SmallResnet", "Photo", "Trivial", "Folder", "Csv", "AdamW"} <= demanding
+    assert not {"SmallCnn", "Standard", "Sgd", "Cosine"} & demanding

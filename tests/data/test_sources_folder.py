@@ -108,6 +108,17 @@ class TestLinks:
         with pytest.raises(DataError, match=r"a: 1 link leads to a file that does not exist: 2\.png\. Restore"):
             names(tmp_path)
 
+    def test_a_link_to_nothing_is_left_out_like_other_bad_images(self, tmp_path: Path) -> None:
+        put(tmp_path, "a/1.png", "b/1.png")
+        (tmp_path / "a/2.png").symlink_to("gone.png")
+        source = Folder(name="folder", root=str(tmp_path), on_bad_image="skip").open()
+        assert [record.name for record in source.records] == ["a/1.png", "a/2.png", "b/1.png"]  # reading then tells it
+
+    def test_class_folders_that_print_alike_are_not_merged(self, tmp_path: Path) -> None:
+        put(tmp_path, "x\ny/1.png", "x\\ny/1.png", "c/1.png")
+        with pytest.raises(DataError, match="class folders whose names print alike"):
+            names(tmp_path)
+
 
 class TestNames:
     def test_names_that_are_not_utf8_are_listed_and_printable(self, tmp_path: Path) -> None:

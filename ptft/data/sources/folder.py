@@ -56,16 +56,16 @@ class Folder(DataConfig):
                 val or test without train.
         """
         root = existing_folder(self.root)
-        parts = _part_folders(root)
+        parts, skips = _part_folders(root), self.on_bad_image == "skip"
         if parts and "train" not in parts:
             raise DataError(
                 f"{printable(root)}: has {some(parts.values())} but no train folder. Add one, or, "
                 "if these are classes, rename them."
             )
         if parts:
-            records = [record for part, name in parts.items() for record in _read(root, name, part)]
+            records = [record for part, name in parts.items() for record in _read(root, name, part, with_lost=skips)]
         else:
-            records = _read(root, "", None)
+            records = _read(root, "", None, with_lost=skips)
         classes = _classes([record for record in records if record.part in (None, "train")])
         if len(classes) < 2:
             raise _only_one_class(root / parts.get("train", ""), classes[0])
@@ -113,12 +113,15 @@ def _part_folders(root: Path) -> dict[Part, str]:
     return found
 
 
-def _read(root: Path, prefix: str, part: Part | None) -> list[Record]:
+def _read(root: Path, prefix: str, part: Part | None, *, with_lost: bool = False) -> list[Record]:
     base = root / prefix
     names = sub_folders(base)
     if not names:
         raise _no_class_folders(root, prefix)
-    images = {name: image_files(base / name) for name in names}
+    if len(set(map(printable, names))) < len(names):
+        alike = [name for name in names if sum(printable(other) == printable(name) for other in names) > 1]
+        raise DataError(f"{printable(base)}: class folders whose names print alike: {some(alike)}. Rename one.")
+    images = {name: image_files(base / name, with_lost=with_lost) for name in names}
     if empty := [f"{prefix}/{name}" if prefix else name for name in names if not images[name]]:
         raise DataError(
             f"{printable(root)}: {len(empty)} class folder{'s' if len(empty) > 1 else ''} without an image: "

@@ -98,25 +98,29 @@ def has_images(folder: Path) -> bool:
     return any(_is_image(entry) for entry in _entries(folder))
 
 
-def image_files(folder: Path) -> list[str]:
+def image_files(folder: Path, *, with_lost: bool = False) -> list[str]:
     """Paths of all images below `folder`, relative to it with `/`, sorted.
 
     Links are followed; a folder that is reached twice is listed once, and one that `folder` lies in not at all, so
-    loops end. Hidden files, the debris
-    of operating systems, and everything that is not a regular file are left out.
+    loops end. Hidden files, the debris of operating systems, and everything that is not a regular file are left out.
+
+    Args:
+        folder: to search.
+        with_lost: lists links that lead nowhere as well, which reading will then tell one by one.
 
     Raises:
         DataError: a folder cannot be listed, or links to images lead nowhere.
     """
     around = {(status.st_dev, status.st_ino) for status in map(os.stat, folder.resolve().parents)}
     entries = list(_walk(folder, "", around))
-    if lost := [path for path, entry in entries if not _is_image(entry) and _leads_nowhere(entry)]:
+    lost = [path for path, entry in entries if not _is_image(entry) and _leads_nowhere(entry)]
+    if lost and not with_lost:
         count = "1 link leads" if len(lost) == 1 else f"{len(lost)} links lead"
         raise DataError(
             f"{printable(folder)}: {count} to a file that does not exist: {some(lost)}. "
             "Restore the files or remove the links."
         )
-    return sorted(path for path, entry in entries if _is_image(entry))
+    return sorted([*(path for path, entry in entries if _is_image(entry)), *lost])
 
 
 def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
