@@ -62,7 +62,8 @@ def _at(optim: Optim, recipe: RecipeName, factors: tuple[float, ...]) -> list[Ra
 
 
 def decided(config: FinetuneConfig, racer: Racer) -> FinetuneConfig:
-    """The config with a racer's recipe and learning rate written out."""
-    transfer = config.transfer.model_copy(update={"recipe": racer.recipe})
+    """The config with a racer's recipe and learning rate written out; random weights train alike in every layer."""
+    alike = {"layer_decay": 1.0, "head_lr": 1.0} if racer.recipe == "random" else {}
+    transfer = config.transfer.model_copy(update={"recipe": racer.recipe, **alike})
     optim = config.optim if racer.lr is None else config.optim.model_copy(update={"lr": racer.lr})
     return config.model_copy(update={"transfer": transfer, "optim": optim})

@@ -13,7 +13,7 @@ from ptft.models import SmallCnn
 from ptft.race.folds import folds_of
 from ptft.race.nearness import Nearness
 from ptft.race.pace import allowance, pace
-from ptft.race.racers import PROBE, Racer, racers_of
+from ptft.race.racers import PROBE, Racer, decided, racers_of
 from ptft.race.results import Result, _gain, best_of_each, winner_of
 from ptft.settings import FinetuneConfig
 from ptft.train.evaluate import Predictions
@@ -106,6 +106,13 @@ def test_options_keep_out_of_the_race_whom_they_mean_nothing_to() -> None:
     assert recipes(layer_decay=0.8) == recipes(dropout=0.1) == {"full", "lp-ft", "random"}
     assert recipes(interpolate=True) == recipes(soup=2) == {"lp-ft"}
     assert recipes(interpolate=True, has_own_head=True) == {"full", "lp-ft"}
+
+
+def test_what_spares_the_sources_layers_does_not_hold_random_weights_back() -> None:
+    given = config(transfer={"layer_decay": 0.5, "head_lr": 10.0})
+    kept = {recipe: decided(given, Racer(recipe, 0.1)).transfer for recipe in ("full", "random")}
+    assert (kept["full"].layer_decay, kept["full"].head_lr) == (0.5, 10.0)
+    assert (kept["random"].layer_decay, kept["random"].head_lr) == (1.0, 1.0)
 
 
 def test_a_learning_rate_given_is_the_only_one() -> None:
