@@ -30,6 +30,8 @@ if [ -n "$(sort <<< "$names" | uniq -d)" ] || grep -qx source <<< "$names"; then
 fi
 mkdir -p "$runs" || exit 5
 
+trap 'rm -f "$runs/.results.$$" "$runs/.stdout.$$"' EXIT
+
 # A signal to this script goes on to the run, which saves its state; between two runs it ends the script.
 child=""
 stopped=0
@@ -58,7 +60,6 @@ run() {
   done
   child=""
   final="$(cat "$runs/.stdout.$$")"
-  rm -f "$runs/.stdout.$$"
 }
 
 # What to do about the exit code of the run in folder $1, see `ptft --help`: go on, say that it failed, or end.

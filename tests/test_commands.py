@@ -160,6 +160,16 @@ def test_a_key_of_another_command_is_named_with_it(ptft: Ptft, config: Path) -> 
     assert "--set transfer: a key of `ptft finetune`" in result.err
 
 
+def test_bf16_where_it_is_only_imitated_is_told(ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "train.precision: bf16 is imitated here"
+    for computes in (True, False):
+        monkeypatch.setattr("ptft.run.decisions.computes_bf16", lambda device, computes=computes: computes)
+        result = ptft(
+            "pretrain", config, "--set", "train.precision=bf16", "--set", "train.steps=1", "--out", f"{computes}"
+        )
+        assert (result.code, said in result.err) == (0, not computes)
+
+
 def test_init_into_a_file_exits_2(ptft: Ptft, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     result = ptft("init", "taken")

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,14 @@ def test_predict_tells_links_that_lead_nowhere_and_missing_files_beside_what_it_
     assert len(result.out.splitlines()) == 3
     assert "red/broken.png" in result.err
     assert "missing.png" in result.err
+
+
+def test_predict_says_that_stdout_takes_no_more(trained: Path, photos: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ptft", "predict", str(trained), str(photos)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr == "ptft: cannot write the result to stdout: No space left on device.\n"
 
 
 def test_evaluate_expands_the_home_folder_and_says_what_is_not_there(

@@ -65,7 +65,7 @@ def dump(config: Config, header: str = "") -> str:
 def schema(model: type[Config]) -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a config, for editors; docstrings are its descriptions."""
     found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
-    _demand_names(found, found["$defs"])
+    _demand_names(found, found.get("$defs", {}))
     return found
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ptft.data.decode import BadImageError, decode
 from ptft.data.records import Encoded, Record
-from ptft.data.sources.base import DataConfig
+from ptft.data.sources.base import MIN_IMAGE_SIZE, DataConfig
 from ptft.errors import DataError
 from ptft.runtime import available_memory_bytes, sent
 from ptft.storage import is_shortage
@@ -26,8 +26,6 @@ from ptft.storage import is_shortage
 _RESIDENT_SHARE = 0.4
 _NUM_THREADS = 8
 MAX_IMAGE_SIZE = 4096
-# Every model takes it.
-_SMALLEST_ADVISED = 32
 """Largest side in pixels of the images a model is given; more would only be a way to ask for memory."""
 # Records a thread takes at once, and how many such portions are under way: small images cost less than a task switch.
 _PORTION = 64
@@ -348,7 +346,7 @@ def check_square(record: Record, shape: Sequence[int]) -> None:
     if height != width:
         raise DataError(
             f"{record.name} is {width}x{height} pixels, not square. Set data.image_size, for example "
-            f"{max(_SMALLEST_ADVISED, min(height, width))}: the shorter side is resized to it and the centre kept."
+            f"{max(MIN_IMAGE_SIZE, min(height, width))}: the shorter side is resized to it and the centre kept."
         )
 
 
@@ -356,5 +354,5 @@ def different_sizes(first: Record, size: int, second: Record, shape: Sequence[in
     """The error for a second image, of another shape (H, W) or (H, W, 3) than the first."""
     return DataError(
         f"images differ in size: {first.name} is {size}x{size}, {second.name} is "
-        f"{shape[1]}x{shape[0]}. Set data.image_size, for example {max(_SMALLEST_ADVISED, size)}."
+        f"{shape[1]}x{shape[0]}. Set data.image_size, for example {max(MIN_IMAGE_SIZE, size)}."
     )

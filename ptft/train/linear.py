@@ -14,7 +14,7 @@ _MEMORY = 20
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearFit:
     """A solution.
 
     Attributes:
@@ -35,10 +35,10 @@ def fit_linear(
     targets: Tensor,
     loss: Loss,
     penalty: float,
-    start: Linear | None = None,
+    start: LinearFit | None = None,
     tolerance: float = 1e-7,
     check_stop: Callable[[], None] = lambda: None,
-) -> Linear:
+) -> LinearFit:
     """Minimises loss + penalty / 2 · ‖weight‖², the bias free of it.
 
     With cross-entropy this is scikit-learn's `LogisticRegression(C=1 / (penalty · N))`, with half the squared error
@@ -83,4 +83,4 @@ def fit_linear(
     closure()
     norm = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]).norm()
     weight, bias = (scaled * unit).detach(), bias.detach()
-    return Linear(weight, bias, loss(functional.linear(rows, weight, bias), targets).item(), norm.item())
+    return LinearFit(weight, bias, loss(functional.linear(rows, weight, bias), targets).item(), norm.item())

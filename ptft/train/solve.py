@@ -15,7 +15,7 @@ from ptft.models.classifier import Classifier
 from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, derive_seed
 from ptft.train.evaluate import features_of
-from ptft.train.linear import Linear, Loss, fit_linear
+from ptft.train.linear import LinearFit, Loss, fit_linear
 from ptft.train.state import State
 
 PENALTIES = tuple(10 ** (1 - place / 2) for place in range(15))
@@ -149,14 +149,16 @@ def standardized(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, turn, (features - mean) @ turn
 
 
-def choose_penalty(splits: Sequence[Split], loss: Loss, check_stop: Callable[[], None]) -> tuple[float, Linear | None]:
+def choose_penalty(
+    splits: Sequence[Split], loss: Loss, check_stop: Callable[[], None]
+) -> tuple[float, LinearFit | None]:
     """The penalty with the least loss on what is held out, and a start for the final fit.
 
     From the strongest down, each fit begins at the last one; the search ends when two in a row were worse than the
     best. Without a split, of a single image, it is the strongest.
     """
     best, best_loss, best_fit, worse = PENALTIES[0], float("inf"), None, 0
-    fits: list[Linear | None] = [None] * len(splits)
+    fits: list[LinearFit | None] = [None] * len(splits)
     for penalty in PENALTIES if splits else ():
         fits = [
             fit_linear(split.rows, split.targets, loss, penalty, fit, _ROUGHLY, check_stop)

@@ -10,6 +10,7 @@ from ptft.data.labelling import Scale
 from ptft.models.classifier import Classifier
 from ptft.transfer.report import TensorReport
 
+# Runs keep this sentence, and are asked for it when they go on: it must not change.
 REORDERED = "every row kept by class name, in the order of this task's classes"
 _NAMES = ("head.weight", "head.bias")
 

@@ -2,8 +2,11 @@
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from making import Ptft, write_config
@@ -64,6 +67,41 @@ def test_a_failed_task_is_told_and_tried_again_while_finished_runs_are_kept(scen
         assert float(told["score"]) == pytest.approx(summary[told["part"]]["top1"], abs=5e-5)
         assert told["checkpoint"] == summary["checkpoint"]
     assert (scene.path / "runs/batch/source/checkpoints/best.pt").stat().st_mtime_ns == before
+
+
+STUB = """#!/bin/bash
+# Stands for ptft: writes what a run leaves and prints its checkpoint; the task `slow` waits until it may go on.
+while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; shift; done
+mkdir -p "$out"
+echo '{"checkpoint": "best.pt", "test": {"top1": 0.5, "top1_low": 0.4, "top1_high": 0.6, "num_examples": 9}}' \\
+  > "$out/summary.json"
+case "$out" in */slow) touch waits; while [ ! -e go ]; do sleep 0.02; done ;; esac
+echo "$out/checkpoints/best.pt"
+"""
+
+
+def test_two_calls_on_one_folder_print_their_own_rows(tmp_path: Path) -> None:
+    stub = tmp_path / "bin/ptft"
+    stub.parent.mkdir()
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    around = os.environ | {"PATH": f"{stub.parent}:{os.environ['PATH']}", "RUNS": "runs"}
+    for task in ("quick", "slow", "other"):
+        (tmp_path / task).mkdir()
+    first = subprocess.Popen(
+        [*BATCH, "run.yaml", "quick", "slow"], cwd=tmp_path, env=around, stdout=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "waits").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = subprocess.run(
+        [*BATCH, "run.yaml", "other"], cwd=tmp_path, env=around, stdout=subprocess.PIPE, text=True, check=True
+    )
+    (tmp_path / "go").touch()
+    told, _ = first.communicate(timeout=60)
+    assert [line.split("\t")[0] for line in second.stdout.splitlines()] == ["task", "other"]
+    assert [line.split("\t")[0] for line in told.splitlines()] == ["task", "quick", "slow"]
+    assert not list((tmp_path / "runs").glob(".*"))
 
 
 def test_a_config_that_cannot_be_run_ends_the_batch_with_its_reason(scene: Scene) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ptft.models.classifier import Classifier
-from ptft.runtime import Precision
+from ptft.runtime import Precision, computes_bf16
 from ptft.train.calibration import MemoryFormat, calibrate
 
 CPU = torch.device("cpu")
@@ -68,6 +68,11 @@ def test_bf16_is_not_measured_where_it_is_only_imitated(monkeypatch: pytest.Monk
     assert choice.precision == "fp32"
     assert {precision for precision, _ in calls} == {"fp32"}
     assert sentence.endswith("; no bf16 on this processor).") or "; no bf16 on this processor; not rem" in sentence
+
+
+def test_without_onednn_there_is_no_bf16_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not computes_bf16(CPU)
 
 
 def test_low_precision_must_be_worth_it() -> None:

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, Field, Strict, field_validator, model_valid
 from ptft.config.base import Config, Names
 from ptft.data.records import Part, Source
 
+MIN_IMAGE_SIZE = 8
+"""Least that data.image_size may be, in pixels."""
+
 PART_NAMES: dict[str, Part] = {
     "train": "train",
     "training": "train",
@@ -82,11 +85,11 @@ class DataConfig(Config):
     """Decides which images are held out. Apart from the run's seed, so that runs of several seeds share one
     test set."""
 
-    image_size: int | None = Field(default=None, ge=8, le=2048)
+    image_size: int | None = Field(default=None, ge=MIN_IMAGE_SIZE, le=2048)
     """Height and width in pixels that every image is brought to; default: the checkpoint's in finetune,
     otherwise the images' own when they agree."""
 
-    store_size: Annotated[int, Field(ge=8, le=2048, examples=[320])] | None = None
+    store_size: Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=2048, examples=[320])] | None = None
     """Height and width in pixels at which training images are kept besides, for the random resized crops of
     `augment.name: photo`: a crop is then scaled down from there and stays sharp, where one of `image_size` is enlarged.
     About 1.5 times `image_size` does for most. Default: no larger than `image_size`."""
