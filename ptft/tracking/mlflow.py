@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ptft.config.yaml_text import one_line
-from ptft.tracking.base import Ending, TrackedRun, read_note, write_note
+from ptft.tracking.base import Ending, Point, TrackedRun, read_note, write_note
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -19,8 +19,8 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
 }
 _STATES = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-# What every server takes: of a parameter's value in characters, of parameters or tags in one request.
-_LONGEST, _MOST = 500, 100
+# What every server takes: of a parameter's value in characters; of parameters or tags, of metrics in one request.
+_LONGEST, _MOST, _MOST_METRICS = 500, 100, 1000
 
 T = TypeVar("T")
 
@@ -113,19 +113,20 @@ class Mlflow:
         changed = {key: value for key, value in now.items() if before.get(key, value) != value}
         self._tag({**self._run.facts, **changed, "state": "running"})
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Sends numbers of a step; Exception as `begin`."""
+    def log(self, points: Sequence[Point]) -> None:
+        """Sends numbers of some steps, as many in a request as servers take; Exception as `begin`."""
         from mlflow.entities import Metric
 
         now = time.time_ns() // 1_000_000
-        self._step = max(self._step, step)
-        metrics = [Metric(key, value, now, step) for key, value in numbers.items()]
-        self._client.log_batch(self._run_id, metrics=metrics)
+        self._step = max(self._step, *(step for step, _ in points))
+        metrics = [Metric(key, value, now, step) for step, numbers in points for key, value in numbers.items()]
+        for part in _portions(metrics, _MOST_METRICS):
+            self._client.log_batch(self._run_id, metrics=part)
 
     def end(self, ending: Ending) -> None:
         """Sends the final scores and how the run ended; Exception as `begin`."""
         if ending.scores:
-            self.log(self._step, ending.scores)
+            self.log([(self._step, ending.scores)])
         facts = {"state": ending.state, "exit_code": str(ending.exit_code), "reason": ending.reason}
         self._tag({**facts, **ending.facts})
         self._client.set_terminated(self._run_id, status=_STATES[ending.state])
@@ -138,5 +139,5 @@ class Mlflow:
             self._client.log_batch(self._run_id, tags=part)
 
 
-def _portions(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[start : start + _MOST] for start in range(0, len(items), _MOST)]
+def _portions(items: Sequence[T], size: int = _MOST) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

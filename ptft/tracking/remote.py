@@ -4,10 +4,10 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from ptft.tracking.base import Ending, Line, numbers_of
+from ptft.tracking.base import Ending, Line, Point, numbers_of
 
 _SECONDS_TO_END = 20.0
 
@@ -24,8 +24,8 @@ class Service(Protocol):
         """Contacts it and creates the run, or goes on with it; the last step that it has of each number."""
         ...
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Sends numbers of a step."""
+    def log(self, points: Sequence[Point]) -> None:
+        """Sends numbers, at once where it can: a backlog of hours must not take hours."""
         ...
 
     def end(self, ending: Ending) -> None:
@@ -53,7 +53,7 @@ class Remote:
         self._say = say
         self._failure: Exception | None = None
         self._is_given_up = False
-        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Point | Ending] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -70,28 +70,46 @@ class Remote:
         self._sent.update(dict.fromkeys(numbers, step))
         self._tell_failure()
         if numbers and not self._is_given_up:
-            self._tasks.put(lambda: self._service.log(step, numbers))
+            self._waiting.put((step, numbers))
 
     def pause(self) -> None:
         """Nothing: what is on its way arrives."""
 
     def end(self, ending: Ending) -> None:
         """Sends how the run ended, and waits a while until all has arrived."""
-        named = replace(ending, scores=_named(ending.scores))
-        self._tasks.put(lambda: self._service.end(named))
-        self._tasks.put(None)
+        self._waiting.put(replace(ending, scores=_named(ending.scores)))
         self._thread.join(_SECONDS_TO_END)
         if self._thread.is_alive():
             self._failure = self._failure or TimeoutError(f"no answer within {_SECONDS_TO_END:.0f} s")
         self._tell_failure()
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        ending = None
+        while ending is None:
+            points, ending = self._taken()
             if self._failure is None:
                 try:
-                    task()
+                    self._send(points, ending)
                 except Exception as error:
                     self._failure = error
+
+    def _taken(self) -> tuple[list[Point], Ending | None]:
+        """All that waits, at least one thing; the ending is the last there is."""
+        points: list[Point] = []
+        taken = self._waiting.get()
+        while not isinstance(taken, Ending):
+            points.append(taken)
+            try:
+                taken = self._waiting.get_nowait()
+            except Empty:
+                return points, None
+        return points, taken
+
+    def _send(self, points: list[Point], ending: Ending | None) -> None:
+        if points:
+            self._service.log(points)
+        if ending is not None:
+            self._service.end(ending)
 
     def _tell_failure(self) -> None:
         """Once, and from the thread of the run: two would speak into each other's lines."""

@@ -2,10 +2,10 @@
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from ptft.tracking.base import Ending, TrackedRun, read_note, write_note
+from ptft.tracking.base import Ending, Point, TrackedRun, read_note, write_note
 
 
 class Wandb:
@@ -59,10 +59,11 @@ class Wandb:
         self._wandb.define_metric("*", step_metric="step")
         return dict(self._sent)
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Sends numbers of a step; Exception as `begin`."""
-        self._wandb.log({"step": step, **numbers})
-        self._sent |= dict.fromkeys(numbers, step)
+    def log(self, points: Sequence[Point]) -> None:
+        """Sends numbers of some steps; Exception as `begin`."""
+        for step, numbers in points:
+            self._wandb.log({"step": step, **numbers})
+            self._sent |= dict.fromkeys(numbers, step)
         self._note()
 
     def end(self, ending: Ending) -> None:
