@@ -7,10 +7,11 @@ def stratified_folds(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarra
     """A fold in [0, num_folds) for each image, int64 (N,); sizes differ by at most one, within a class too.
 
     Args:
-        labels: int64 (N,).
+        labels: int64 (N,); of images with several classes, or numbers, (N, K): these are dealt out as they come.
         num_folds: at least 2.
         seed: which images of a class go together.
     """
+    labels = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     folds = np.empty(len(labels), np.int64)

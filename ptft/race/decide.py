@@ -77,15 +77,15 @@ def decide(course: Course) -> Decision:
         StoppedError: a signal arrived; whoever starts again races again and decides the same.
     """
     config, console = course.config, course.console
-    if not isinstance(config.task, SingleLabel):
-        said_so = f"auto: full without a race: {_unjudged(config)}"
-        console.say(said_so)
-        return Decision(decided(config, Racer("full", config.optim.lr)), (said_so,))
     racers = racers_of(config, has_own_head=course.has_own_head)
-    near = measure_nearness(course.task, course.source, course.untrained, course.device, course.check_stop)
-    if near.is_clear:
+    said: list[str] = []
+    is_clear = False
+    if isinstance(config.task, SingleLabel):
+        near = measure_nearness(course.task, course.source, course.untrained, course.device, course.check_stop)
+        said.append(f"auto: {near.sentence()}")
+        is_clear = near.is_clear
+    if is_clear:
         racers = [racer for racer in racers if racer.recipe != "random"]
-    said = [f"auto: {near.sentence()}"]
     folds = folds_of(course.task, config.seed)
     found = plan_races(course, racers, len(folds))
     if not isinstance(found, Pace):
@@ -99,7 +99,7 @@ def decide(course: Course) -> Decision:
     console.say("\n".join(said))
     first, last = _run(course, found, folds[: found.num_folds])
     results = first if not last else last | {racer: first[racer] for racer in first if racer == PROBE}
-    choice = winner_of(results, is_clear=near.is_clear)
+    choice = winner_of(results, is_clear=is_clear, spread=config.task.spread)
     _print(console, first, last)
     why = _choice_sentences(results, choice)
     console.say("\n".join(why))
@@ -126,9 +126,6 @@ def told_without_racing(course: Course) -> tuple[FinetuneConfig, int]:
         A config that it may end with, and the most steps it would take.
     """
     config, console = course.config, course.console
-    if not isinstance(config.task, SingleLabel):
-        decision = decide(course)
-        return decision.config, 0
     racers = racers_of(config, has_own_head=course.has_own_head)
     found = plan_races(course, racers, len(folds_of(course.task, config.seed)))
     if isinstance(found, Pace):
@@ -152,10 +149,6 @@ def plan_races(course: Course, racers: Sequence[Racer], num_folds: int) -> Pace 
     return pace(racers, num_folds, allowed, num_steps) or (
         f"they may take {allowed:,} steps, too few. transfer.race.budget: 5.0 is 5 times the {num_steps:,} of the run."
     )
-
-
-def _unjudged(config: FinetuneConfig) -> str:
-    return f"racers are judged by one class an image, not by {config.task.name}."
 
 
 def _run(course: Course, found: Pace, folds: Sequence[Fold]) -> tuple[dict[Racer, Result], dict[Racer, Result]]:
@@ -185,7 +178,8 @@ class _Laps:
 
     def result(self, racer: Racer, num_steps: int) -> Result:
         """A racer's predictions after laps of this many steps."""
-        return Result.of([self._lap(racer, place, num_steps) for place in range(len(self._folds))])
+        found = [self._lap(racer, place, num_steps) for place in range(len(self._folds))]
+        return Result.of(self._course.config.task, self._course.task, found)
 
     def _lap(self, racer: Racer, place: int, num_steps: int) -> Predictions:
         course, fold = self._course, self._folds[place]
@@ -235,21 +229,22 @@ def _plan_sentence(found: Pace, num_steps: int) -> str:
 
 
 def _print(console: Console, first: Mapping[Racer, Result], last: Mapping[Racer, Result]) -> None:
-    columns = ["racer", "held-out accuracy", *(["after the second race"] if last else [])]
+    columns = ["racer", "on held-out images", *(["after the second race"] if last else [])]
     rows = [
-        [racer.name, _percent(result), *([_percent(last[racer]) if racer in last else ""] if last else [])]
+        [racer.name, result.told, *([last[racer].told if racer in last else ""] if last else [])]
         for racer, result in first.items()
     ]
     console.table(columns, rows)
 
 
 def _choice_sentences(results: Mapping[Racer, Result], choice: Racer) -> list[str]:
-    others = ", ".join(f"{racer.name}: {_percent(result)}" for racer, result in results.items() if racer != choice)
+    others = ", ".join(f"{racer.name}: {result.told}" for racer, result in results.items() if racer != choice)
     beside = f" ({others})" if others else ""
     lr = "" if choice.lr is None else f", optim.lr: {choice.lr:g}"
+    chosen = results[choice]
     said = [
-        f"auto: chose {choice.name}: {_percent(results[choice])} of {len(results[choice].right):,} held-out images "
-        f"right{beside}. In config.yaml: transfer.recipe: {choice.recipe}{lr}."
+        f"auto: chose {choice.name}: {chosen.told} on {chosen.num_images:,} held-out images{beside}. In config.yaml: "
+        f"transfer.recipe: {choice.recipe}{lr}."
     ]
     if choice.recipe == "random":
         said.append(
@@ -257,7 +252,3 @@ def _choice_sentences(results: Mapping[Racer, Result], choice: Racer) -> list[st
             "forbids it."
         )
     return said
-
-
-def _percent(result: Result) -> str:
-    return f"{100 * result.top1:.1f} %"

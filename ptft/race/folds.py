@@ -33,6 +33,8 @@ class Fold:
 def folds_of(task: Task, seed: int) -> Sequence[Fold]:
     """The divisions that together judge by enough images, each of them once; none where every class has one image.
 
+    Images with several classes, or numbers, are dealt out as they come.
+
     Where the task has at least 200 validation images it is they and all the training images. Otherwise the training
     images are cut in three, class by class, and as many of the thirds are held out in turn as it takes to judge by
     300 of them, or all three. Never a test image.
@@ -47,8 +49,8 @@ def folds_of(task: Task, seed: int) -> Sequence[Fold]:
         return [Fold(replace(task, parts={"train": task.train}), validation.chosen(rows))]
     labels = task.train.labels
     folds = torch.from_numpy(stratified_folds(labels.numpy(), _NUM_FOLDS, derive_seed("race folds", seed)))
-    counts = torch.bincount(labels)
-    folds[counts[labels] < 2] = -1  # a class's only image is always trained on
+    if labels.ndim == 1:
+        folds[torch.bincount(labels)[labels] < 2] = -1  # a class's only image is always trained on
     needed = min(_NUM_FOLDS, math.ceil(1.5 * ENOUGH * _NUM_FOLDS / len(labels)))
     return [_fold(task, folds == fold) for fold in range(needed) if bool((folds == fold).any())]
 

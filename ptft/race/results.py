@@ -6,43 +6,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptft.data.task import Task
 from ptft.race.racers import Racer
+from ptft.tasks import TaskConfig
 from ptft.train.evaluate import Predictions
 from ptft.transfer.recipes import RecipeName
-
-_SPREAD = 0.03
-_FAVOUR = 0.01
 
 
 @dataclass(frozen=True)
 class Result:
-    """A racer's predictions on all folds.
+    """What a racer's predictions on all folds are worth.
 
     Attributes:
-        right: bool (N,), whether each held-out image was named right, in the same order for every racer; what is not
-            finite names nothing.
-        loss: mean cross-entropy in nats; infinite or NaN counts as worst.
+        merits: float64 (G,), see `TaskConfig.merits`: of one class an image, whether each held-out image was named
+            right. Of the same images in the same order for every racer.
+        loss: mean over the images, as the task has it; infinite or NaN counts as worst.
+        told: the task's score of them: `71.2 %`, `mAP 71.2 %`, `R² 0.731`.
+        num_images: held out.
     """
 
-    right: Tensor
+    merits: Tensor
     loss: float
+    told: str
+    num_images: int
 
     @classmethod
-    def of(cls, folds: list[Predictions]) -> "Result":
+    def of(cls, task: TaskConfig, target: Task, folds: list[Predictions]) -> "Result":
         """Of a racer's predictions, fold by fold."""
         logits, labels = torch.cat([fold.logits for fold in folds]), torch.cat([fold.labels for fold in folds])
-        loss = torch.nn.functional.cross_entropy(logits.double(), labels).item()
-        return cls((logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1), loss)
+        tally = task.tally(target.classes, target.scale, logits.device)
+        tally.add(logits, labels)
+        scores = tally.scores()
+        told = scores.short() if logits.isfinite().all() else "not finite"
+        return cls(task.merits(logits, labels, target.scale), scores.loss, told, len(labels))
 
     @property
-    def top1(self) -> float:
-        """Accuracy, in [0, 1]."""
-        return self.right.double().mean().item()
+    def merit(self) -> float:
+        """Accuracy, mAP or R², or near it."""
+        return self.merits.mean().item()
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Greater is better: accuracy, then the loss."""
-        return self.top1, -self.loss if self.loss == self.loss else float("-inf")
+        """Greater is better: merit, then the loss."""
+        return self.merit, -self.loss if self.loss == self.loss else float("-inf")
 
 
 def best_of_each(results: Mapping[Racer, Result]) -> list[Racer]:
@@ -58,33 +64,39 @@ def best_of_each(results: Mapping[Racer, Result]) -> list[Racer]:
     return found
 
 
-def winner_of(results: Mapping[Racer, Result], *, is_clear: bool) -> Racer:
+def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, spread: float) -> Racer:
     """The racer that is expected to be the best, given what it showed and what is known of its recipe beforehand.
 
     A few dozen images say little, and the best of ten racers on them is mostly the luckiest. So the differences to a
     racer of reference are shrunk as a normal prior has it (Gelman et al. 2013, Bayesian data analysis, section 2.5):
-    with a true difference of mean m and standard deviation 3 points, and d observed with standard error s, it is
-    (9 d + s² m) / (9 + s²). m is 1 point against random weights, which win only where it is no chance, and 1 point in
-    favour of LP-FT, which distorts least and ends where full finetuning ends (Kumar et al. 2022); where labels are few
-    and the features clearly good, in favour of the probe, which leaves them as they are. Many images decide alone.
+    with a true difference of mean m and standard deviation t, and d observed with standard error s, it is
+    (t² d + s² m) / (t² + s²). m is t / 3 (1 point of accuracy) against random weights, which win only where it is no
+    chance, and as much in favour of LP-FT, which distorts least and ends where full finetuning ends (Kumar et al.
+    2022); where labels are few and the features clearly good, in favour of the probe, which leaves them as they are.
+    Many images decide alone.
 
     Args:
         results: of all racers on the same images.
         is_clear: see `Nearness`.
+        spread: t, see `TaskConfig`.
     """
-    prior: dict[RecipeName, float] = {"probe" if is_clear else "lp-ft": _FAVOUR, "random": -_FAVOUR}
+    prior: dict[RecipeName, float] = {"probe" if is_clear else "lp-ft": spread / 3, "random": -spread / 3}
 
     def expected(racer: Racer) -> tuple[float, float, tuple[float, float]]:
         favour = prior.get(racer.recipe, 0.0)
-        return _gain(results[racer], results[reference], favour - favour_of_reference), favour, results[racer].rank
+        return (
+            _gain(results[racer], results[reference], favour - favour_of_reference, spread),
+            favour,
+            results[racer].rank,
+        )
 
     reference = max(results, key=lambda racer: (prior.get(racer.recipe, 0.0), results[racer].rank))
     favour_of_reference = prior.get(reference.recipe, 0.0)
     return max(results, key=expected)
 
 
-def _gain(result: Result, reference: Result, prior: float) -> float:
-    """Expected accuracy beyond that of the reference, of which `prior` is the mean beforehand."""
-    difference = result.right.double() - reference.right.double()
+def _gain(result: Result, reference: Result, prior: float, spread: float) -> float:
+    """Expected merit beyond that of the reference, of which `prior` is the mean beforehand."""
+    difference = result.merits - reference.merits
     square_error = difference.var(correction=0).item() / len(difference)
-    return (_SPREAD**2 * difference.mean().item() + square_error * prior) / (_SPREAD**2 + square_error)
+    return (spread**2 * difference.mean().item() + square_error * prior) / (spread**2 + square_error)

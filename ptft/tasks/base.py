@@ -54,6 +54,8 @@ class TaskConfig(Config):
 
     limits: ClassVar[Mapping[str, Limit]] = {}
     """Dotted keys of a run's config that this task restricts."""
+    spread: ClassVar[float] = 0.03
+    """How far ways to train are apart in merit, as a standard deviation, before anything is known of the data."""
 
     @abstractmethod
     def open(self, data: DataConfig) -> Source:
@@ -84,6 +86,19 @@ class TaskConfig(Config):
     @abstractmethod
     def tally(self, classes: Sequence[str], scale: "Scale | None", device: "torch.device") -> "TaskTally":
         """An empty tally of scores, on the device of the batches."""
+
+    @abstractmethod
+    def merits(self, logits: "Tensor", labels: "Tensor", scale: "Scale | None") -> "Tensor":
+        """What images, or groups of them, add to the merit of predictions, float64 (G,).
+
+        Their mean is the merit, or near it, and the variance of their differences between two classifiers tells what
+        chance there is in the difference of the merits. What is not finite is worth nothing.
+
+        Args:
+            logits: float32 (N, K).
+            labels: the truth, as `Examples` has it.
+            scale: of the targets of a regression.
+        """
 
     @abstractmethod
     def answers(self, classes: Sequence[str], scale: "Scale | None", top: int) -> Answers:

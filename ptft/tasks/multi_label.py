@@ -76,13 +76,24 @@ class MultiLabel(TaskConfig):
 
         weights = None
         if options.class_weights == "balanced":
-            weights = [(num_examples - count) / count for count in class_counts]
+            # Where no image has the class, as in a part of the training images, its weight is never used.
+            weights = [(num_examples - count) / max(count, 1) for count in class_counts]
         return BinaryCrossEntropy(options.label_smoothing, weights, Mixing(options.mixup, options.cutmix, seed))
 
     def tally(self, classes: Sequence[str], scale: "Scale | None", device: "torch.device") -> "TaskTally":
         from ptft.tasks.multi_label_scores import MultiLabelTally
 
         return MultiLabelTally(self.threshold)
+
+    def merits(self, logits: "Tensor", labels: "Tensor", scale: "Scale | None") -> "Tensor":
+        """What up to 200 groups of images add to mAP."""
+        import torch
+
+        from ptft.tasks.multi_label_scores import MultiLabelTally
+
+        tally = MultiLabelTally(self.threshold)
+        tally.add(torch.where(logits.isfinite(), logits, 0), labels)
+        return torch.from_numpy(tally.scores().merits())
 
     def answers(self, classes: Sequence[str], scale: "Scale | None", top: int) -> Answers:
         return _Sets(classes, self.threshold, self.separator)

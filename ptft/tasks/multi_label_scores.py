@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ptft.tasks.resampling import intervals
+from ptft.tasks.resampling import intervals, pseudo_values
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,16 @@ class MultiLabelScores:
     def mean_average_precision(self) -> float | None:
         """mAP: mean of the average precision over the classes that some image has; None where there is none."""
         return _known(self._values[0])
+
+    def merits(self) -> np.ndarray:
+        """What groups of images add to mAP, float64 (G,), see `pseudo_values`."""
+
+        def mean_average_precision(counts: np.ndarray) -> float:
+            precision = self._average_precisions(counts)
+            is_there = np.isfinite(precision)
+            return float(precision[is_there].mean()) if is_there.any() else 0.0
+
+        return pseudo_values(mean_average_precision, self.num_examples)
 
     def summary(self) -> dict[str, Any]:
         """mAP and the mean F1 over the same classes, with 95 % bootstrap intervals, each None where it is not known."""

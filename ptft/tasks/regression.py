@@ -56,6 +56,8 @@ class Regression(TaskConfig):
         "objective.cutmix": Limit((0.0,), "blends the labels of classes. Leave it out of a regression."),
     }
 
+    spread: ClassVar[float] = 0.1
+
     @field_validator("targets")
     @classmethod
     def _different(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,6 +89,16 @@ class Regression(TaskConfig):
         from ptft.tasks.regression_scores import RegressionTally
 
         return RegressionTally(classes, _known(scale))
+
+    def merits(self, logits: "Tensor", labels: "Tensor", scale: "Scale | None") -> "Tensor":
+        """What each image adds to mean R²."""
+        import torch
+
+        from ptft.tasks.regression_scores import RegressionTally
+
+        tally = RegressionTally(self.targets, _known(scale))
+        tally.add(logits, labels)
+        return torch.from_numpy(tally.scores().merits())
 
     def answers(self, classes: Sequence[str], scale: "Scale | None", top: int) -> Answers:
         return _Numbers(classes, _known(scale))

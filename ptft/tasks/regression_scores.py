@@ -43,6 +43,15 @@ class RegressionScores:
         """Mean R² of the targets."""
         return float(self._values[0])
 
+    def merits(self) -> np.ndarray:
+        """What each image adds to mean R², float64 (N,) in [-1, 1].
+
+        No squared error counts more than twice the variance of its target: one image far off says little of the others.
+        """
+        errors = np.square(self.predicted - self.truth) / self.truth.var(axis=0).clip(min=1e-30)
+        merits: np.ndarray = 1 - np.nan_to_num(errors, nan=np.inf).clip(max=2).mean(axis=1)
+        return merits
+
     def summary(self) -> dict[str, Any]:
         """Mean R², and the mean absolute error of each target, with 95 % bootstrap intervals."""
         line = {"loss": self.loss, **self._entry("r2", 0)}

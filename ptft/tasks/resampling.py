@@ -1,4 +1,4 @@
-"""Percentile bootstrap over images, for scores that are no mean."""
+"""Bootstrap and jackknife over images, for scores that are no mean."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ _CONFIDENCE = 0.95
 _MOST, _LEAST = 1000, 200
 # Images times outputs, over all resamples: a second or two.
 _MOST_CELLS = 5_000_000
+_MOST_GROUPS = 200
 
 
 def intervals(statistic: Callable[[np.ndarray], np.ndarray], num_images: int, num_outputs: int) -> np.ndarray:
@@ -35,3 +36,26 @@ def intervals(statistic: Callable[[np.ndarray], np.ndarray], num_images: int, nu
     if is_known.any():
         ends[is_known] = np.nanquantile(values[:, is_known], [tail, 1 - tail], axis=0).T
     return ends
+
+
+def pseudo_values(statistic: Callable[[np.ndarray], float], num_images: int) -> np.ndarray:
+    """What each group of images adds to a statistic, of which they may be taken for a sample that has it as its mean.
+
+    g · θ - (g - 1) · θ without the group, of the jackknife (Efron and Tibshirani 1993, equations 11.1 and 11.16). Of a
+    mean they are its values, averaged over a group.
+
+    Args:
+        statistic: of how often each image counts, int64 (N,).
+        num_images: N, at least 2; they fall into g = min(N, 200) groups of nearly the same size, in order.
+
+    Returns:
+        float64 (g,).
+    """
+    groups = np.array_split(np.arange(num_images), min(num_images, _MOST_GROUPS))
+    counts = np.ones(num_images, np.int64)
+    whole, found = statistic(counts), np.empty(len(groups))
+    for index, group in enumerate(groups):
+        counts[group] = 0
+        found[index] = len(groups) * whole - (len(groups) - 1) * statistic(counts)
+        counts[group] = 1
+    return found

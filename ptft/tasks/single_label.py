@@ -43,6 +43,10 @@ class SingleLabel(TaskConfig):
 
         return Tally(len(classes), device)
 
+    def merits(self, logits: "Tensor", labels: "Tensor", scale: "Scale | None") -> "Tensor":
+        """1 for an image that is named right, else 0."""
+        return ((logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)).double()
+
     def answers(self, classes: Sequence[str], scale: "Scale | None", top: int) -> Answers:
         return _Ranked(classes, top)
 

@@ -109,11 +109,9 @@ class HeadSolver:
         if held is not None and len(held) >= _ENOUGH_VALIDATION:
             others = (self._features(classifier, held) - mean) @ turn
             return [Split(rows, targets, others, self._targets(held))], f"{len(held):,} validation images"
-        labels = self.task.train.labels
-        if labels.ndim > 1:  # several classes or numbers an image: folds are drawn as they come
-            labels = torch.zeros(len(labels), dtype=torch.int64)
+        labels = self.task.train.labels.numpy()
         num_folds = min(_NUM_FOLDS, len(rows))
-        folds = torch.from_numpy(stratified_folds(labels.numpy(), num_folds, derive_seed("probe folds", self.seed)))
+        folds = torch.from_numpy(stratified_folds(labels, num_folds, derive_seed("probe folds", self.seed)))
         parts = [(folds != fold, folds == fold) for fold in range(num_folds)] if num_folds > 1 else []
         splits = [Split(rows[train], targets[train], rows[other], targets[other]) for train, other in parts]
         return splits, f"{num_folds}-fold cross-validation"

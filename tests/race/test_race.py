@@ -16,6 +16,7 @@ from ptft.race.pace import allowance, pace
 from ptft.race.racers import PROBE, Racer, decided, racers_of
 from ptft.race.results import Result, _gain, best_of_each, winner_of
 from ptft.settings import FinetuneConfig
+from ptft.tasks import SingleLabel
 from ptft.train.evaluate import Predictions
 from ptft.transfer.recipes import RaceConfig
 
@@ -133,7 +134,12 @@ def test_the_allowance_is_the_budget_or_what_the_operations_of_a_step_leave() ->
 
 
 def result(*right: int, loss: float = 1.0) -> Result:
-    return Result(torch.tensor(right).bool(), loss)
+    return Result(torch.tensor(right).double(), loss, "", len(right))
+
+
+def judged(*folds: Predictions) -> Result:
+    """Of predictions for images of one of two classes."""
+    return Result.of(SingleLabel(), task([1, 1]), list(folds))
 
 
 FULL, BOLD, RANDOM = Racer("full", 0.01), Racer("full", 0.03), Racer("random", 0.1)
@@ -142,8 +148,9 @@ FULL, BOLD, RANDOM = Racer("full", 0.01), Racer("full", 0.03), Racer("random", 0
 def test_a_result_is_accuracy_then_loss_over_all_folds() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.5]])
     labels = torch.tensor([0, 1, 1, 1])
-    found = Result.of([Predictions(logits[:1], labels[:1]), Predictions(logits[1:], labels[1:])])
-    assert found.right.tolist() == [True, True, False, True]
+    found = judged(Predictions(logits[:1], labels[:1]), Predictions(logits[1:], labels[1:]))
+    assert found.merits.tolist() == [1, 1, 0, 1]
+    assert (found.told, found.num_images) == ("75.0 %", 4)
     assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
     assert result(1, 1, 0, loss=0.5).rank > result(1, 0, 1, loss=0.6).rank > result(1, 0, 0, loss=0.1).rank
     assert result(1, loss=math.nan).rank < result(1, loss=9.0).rank
@@ -160,29 +167,32 @@ def test_few_images_leave_it_to_lp_ft_and_many_decide_alone() -> None:
     calm = Racer("lp-ft", 0.01)
     for times, winner in ((1, calm), (30, FULL)):
         ahead, behind = result(*([0, 1, 1] + [1] * 20) * times), result(*([1, 0, 0] + [1] * 20) * times)
-        assert winner_of({FULL: ahead, calm: behind}, is_clear=False) == winner
+        assert winner_of({FULL: ahead, calm: behind}, is_clear=False, spread=0.03) == winner
 
 
 def test_few_labels_and_clearly_good_features_favour_the_probe_instead() -> None:
     calm, alike = Racer("lp-ft", 0.01), [1, 0] * 10
     for is_clear, winner in ((True, PROBE), (False, calm)):
-        assert winner_of({PROBE: result(*alike), calm: result(*alike[::-1])}, is_clear=is_clear) == winner
+        assert winner_of({PROBE: result(*alike), calm: result(*alike[::-1])}, is_clear=is_clear, spread=0.03) == winner
 
 
 def test_the_expected_gain_is_that_of_two_normals() -> None:
     variance, error = 0.03**2, 0.09 / 10
     expected = (variance * 0.1 - error * 0.01) / (variance + error)
-    assert _gain(result(*[1] * 9, 0), result(*[1] * 8, 0, 0), -0.01) == pytest.approx(expected)
+    assert _gain(result(*[1] * 9, 0), result(*[1] * 8, 0, 0), -0.01, 0.03) == pytest.approx(expected)
 
 
 def test_random_weights_win_only_where_it_is_no_chance() -> None:
     good, better = [1] * 80 + [0] * 20, [1] * 90 + [0] * 10
-    assert winner_of({FULL: result(*good), RANDOM: result(*better)}, is_clear=False) == RANDOM
+    assert winner_of({FULL: result(*good), RANDOM: result(*better)}, is_clear=False, spread=0.03) == RANDOM
     by_two_of_many_disagreements = [0] * 15 + [1] * 82 + [0] * 3
     assert sum(by_two_of_many_disagreements) > sum(good)
-    assert winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}, is_clear=False) == FULL
-    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}, is_clear=False) == FULL
-    assert winner_of({PROBE: result(*better), FULL: result(*good)}, is_clear=False) == PROBE
+    assert (
+        winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}, is_clear=False, spread=0.03)
+        == FULL
+    )
+    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}, is_clear=False, spread=0.03) == FULL
+    assert winner_of({PROBE: result(*better), FULL: result(*good)}, is_clear=False, spread=0.03) == PROBE
 
 
 def test_random_weights_are_not_tried_where_few_labels_meet_features_far_ahead() -> None:
@@ -193,10 +203,12 @@ def test_random_weights_are_not_tried_where_few_labels_meet_features_far_ahead()
 
 def test_a_racer_that_diverged_names_nothing_and_cannot_win() -> None:
     labels = torch.tensor([0] * 8 + [1] * 2)  # NaN is argmax 0, which most images are
-    diverged = Result.of([Predictions(torch.full((10, 2), float("nan")), labels)])
-    fair = Result.of([Predictions(torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3), labels)])
-    assert diverged.top1 == 0
-    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}, is_clear=False) == Racer("full", 0.1)
+    diverged = judged(Predictions(torch.full((10, 2), float("nan")), labels))
+    fair = judged(Predictions(torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3), labels))
+    assert (diverged.merit, diverged.told) == (0, "not finite")
+    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}, is_clear=False, spread=0.03) == Racer(
+        "full", 0.1
+    )
 
 
 def test_a_run_that_ends_by_the_clock_does_not_race_half_of_the_steps_it_may_take() -> None:

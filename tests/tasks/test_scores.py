@@ -163,3 +163,44 @@ def test_squared_error_is_of_standardised_targets_and_has_the_gradient_of_the_di
     outputs = torch.tensor([[0.5], [0.0]], requires_grad=True)
     SquaredError(scale).loss(outputs, targets).backward()
     torch.testing.assert_close(outputs.grad, (outputs.detach() - targets) / 2)
+
+
+def differences(count: int, seed: int) -> tuple[float, np.ndarray]:
+    """How far one ranking is ahead of a worse one of the same images in mAP, and what each group adds to that."""
+    logits, labels = multi_label(count, seed)
+    worse = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed))
+    better, other = tallied(logits, labels), tallied(worse, labels)
+    return better.merit - other.merit, better.merits() - other.merits()
+
+
+def test_what_images_add_to_map_is_the_jackknife_of_scikit_learns() -> None:
+    logits, labels = multi_label(40)
+    whole = average_precision_score(labels, logits)
+    without = [np.delete(np.arange(40), row) for row in range(40)]
+    expected = [40 * whole - 39 * average_precision_score(labels[rows], logits[rows]) for rows in without]
+    assert_allclose(tallied(logits, labels).merits(), expected)
+    assert tallied(*multi_label(450)).merits().shape == (200,)
+    assert tallied(logits, torch.zeros(40, 4)).merits().tolist() == [0] * 40
+
+
+def test_the_error_of_a_difference_in_map_is_what_other_images_show_it_to_be() -> None:
+    found = [differences(250, seed) for seed in range(60)]
+    shown = float(np.std([difference for difference, _ in found]))
+    said = [merits.std() / np.sqrt(len(merits)) for _, merits in found]
+    assert np.mean(said) == pytest.approx(shown, rel=0.3)  # 60 draws know it to 9 %
+    assert np.mean([merits.mean() for _, merits in found]) == pytest.approx(
+        float(np.mean([difference for difference, _ in found])), abs=0.005
+    )
+
+
+def test_what_an_image_adds_to_r2_is_bounded_and_on_average_r2() -> None:
+    scores = regression(1000)
+    assert scores.merits().mean() == pytest.approx(scores.merit, abs=0.005)  # few errors are beyond the bound
+    predicted = scores.predicted.copy()
+    predicted[0], predicted[1, 0] = 1e30, np.nan
+    spoilt = RegressionScores(scores.targets, predicted, scores.truth, scores.scale).merits()
+    assert spoilt[0] == -1
+    assert spoilt[1] == pytest.approx(
+        (-1 + 1 - np.square(predicted[1, 1] - scores.truth[1, 1]) / scores.truth[:, 1].var()) / 2
+    )
+    assert_allclose(spoilt[2:], scores.merits()[2:])
