@@ -84,3 +84,14 @@ def test_statistics_assumed_are_those_the_network_was_trained_with() -> None:
     assert (inception.image_size, inception.std) == (299, (0.5, 0.5, 0.5))
     assert assumed(SMALL, 3)[0] is None
     assert adapted_format(format_, 1).mean == pytest.approx([0.449])
+
+
+def test_features_that_are_all_zero_prove_nothing() -> None:
+    source = source_of(SMALL)
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in source.tensors.items()}
+    source = replace(source, tensors=tensors)
+    target, report = moved(source, SMALL, 3)
+    assert prove(target, SMALL, source, report) == (
+        "proof: none that the features are the source's: the source's own network gives 0 for all of them on 4 fixed "
+        "images. Its weights are spoilt, or never saw images like these."
+    )
