@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -21,10 +21,12 @@ import typer
 import ptft
 from ptft.distributed.place import place, speaks_for_host
 from ptft.errors import ConfigError, PtftError, StorageError, UsageError
+from ptft.paths import user_path
 from ptft.stop import end_on_signals, ignore_signals
 from ptft.storage import machine_errors
 
 if TYPE_CHECKING:
+    from ptft.config.document import Document
     from ptft.data.cache import CacheOptions
     from ptft.report.console import Console
     from ptft.report.summary import Summary
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 _EXIT_CODES = (
     "Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) · "
     "6 loss not finite · 7 out of memory · 8 a rank of the job was lost · 75 another process holds the run folder · "
-    "130, 143 and 138 stopped by SIGINT, SIGTERM and SIGUSR1, state saved, --resume goes on · 1 a bug of ptft."
+    "130, 143, 138 and 129 stopped by SIGINT, SIGTERM, SIGUSR1 and SIGHUP, state saved, --resume goes on · 1 a bug of "
+    "ptft."
 )
 
 _SECONDS_TO_SPEAK = 5
@@ -67,8 +70,10 @@ def _options(
         raise UsageError(f"`ptft {context.invoked_subcommand}` is the work of one process. Start it without torchrun.")
 
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; `ptft init` writes one.")]
-CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help="A ptft checkpoint.")]
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", parser=user_path, help="YAML file; `ptft init` writes one.")
+]
+CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", parser=user_path, help="A ptft checkpoint.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change any key, e.g. optim.lr=0.01. Repeatable."),
@@ -81,13 +86,17 @@ FromOption = Annotated[
         help="Checkpoint or state dict, torchvision:WEIGHTS or timm:NAME. Default: transfer.from of the config.",
     ),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder. Default: runs/NAME.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", parser=user_path, help="Run folder. Default: runs/NAME.")
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
-PageOption = Annotated[Path | None, typer.Option("--page", metavar="FILE", help="Write an HTML page of it, too.")]
+PageOption = Annotated[
+    Path | None, typer.Option("--page", metavar="FILE", parser=user_path, help="Write an HTML page of it, too.")
+]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder of images (or a CSV file) to use instead."),
+    typer.Option("--data", metavar="DIR", parser=user_path, help="Folder of images (or a CSV file) to use instead."),
 ]
 
 CacheDirOption = Annotated[
@@ -95,6 +104,7 @@ CacheDirOption = Annotated[
     typer.Option(
         "--cache-dir",
         metavar="DIR",
+        parser=user_path,
         help="Where decoded images and measured speeds are kept. Default: $PTFT_CACHE_DIR or ~/.cache/ptft.",
     ),
 ]
@@ -130,7 +140,7 @@ def pretrain(
 @app.command()
 def finetune(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --data.")
+        Path | None, typer.Argument(metavar="[CONFIG]", parser=user_path, help="YAML file; not needed with --data.")
     ] = None,
     source: FromOption = None,
     data: DataOption = None,
@@ -164,7 +174,8 @@ def finetune(
 @app.command()
 def compare(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="A finetune config, perhaps with a section compare.")
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", parser=user_path, help="A finetune config, perhaps with a section compare."),
     ] = None,
     sources: Annotated[
         list[str] | None,
@@ -196,13 +207,14 @@ def compare(
     asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
     asked += [] if seeds is None else [f"compare.seeds={seeds}"]
     given = sources or []
-    settings = _load(CompareConfig, config, [*asked, *(sets or []), *_started_from(given[0] if given else None)], data)
-    origins = (_origin(settings, config), *given[1:])
+    sets = [*asked, *(sets or []), *_started_from(given[0] if given else None)]
+    settings = _load(CompareConfig, _read(config), sets, data)
+    origins = (_origin(settings, config), *map(_located_source, given[1:]))
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
-    _check_apart(folder, settings)
+    cache = _cache(cache_dir, no_cache, verify_cache)
+    _check_apart(folder, settings, cache)
     from ptft.proof.compare import compare
 
-    cache = _cache(cache_dir, no_cache, verify_cache)
     comparison = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
     _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
 
@@ -231,10 +243,14 @@ def evaluate(
 
 @app.command()
 def score(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT", help="Checkpoints, or what else --from takes.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CKPT", parser=user_path, help="Checkpoints, or what else --from takes.")
+    ],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="DIR", help="Folder of images, CSV file, or config of the target."),
+        typer.Option(
+            "--data", metavar="DIR", parser=user_path, help="Folder of images, CSV file, or config of the target."
+        ),
     ],
     page: PageOption = None,
     cache_dir: CacheDirOption = None,
@@ -246,7 +262,7 @@ def score(
     from ptft.settings import FinetuneConfig
 
     is_config = data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
-    target = _load(FinetuneConfig, data if is_config else None, [], None if is_config else data)
+    target = _load(FinetuneConfig, _read(data) if is_config else None, [], None if is_config else data)
     if target.task.name != "single-label":
         raise UsageError(f"{data}: score needs a single-label task, one class an image, not {target.task.name}.")
     from ptft.proof.ranking_page import page_of_score
@@ -270,7 +286,7 @@ def score(
 @app.command()
 def predict(
     checkpoint: CheckpointArgument,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Images or folders.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", parser=user_path, help="Images or folders.")],
     format_: Annotated[str, typer.Option("--format", metavar="csv|jsonl", help="One row an image.")] = "csv",
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes a jsonl row lists.")] = 1,
 ) -> None:
@@ -282,11 +298,8 @@ def predict(
         raise UsageError("--top: a csv row holds one class. Add --format jsonl.")
     if format_ not in ("csv", "jsonl"):
         raise UsageError(f"--format: {format_!r} is not one of csv, jsonl.")
-    # As other filters do: end quietly when the reader of our output goes away.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     with memory_errors(), _writing_to_stdout():
         unreadable = predict_paths(checkpoint, paths, format_, top, sys.stdout, _console())
-        sys.stdout.flush()
     if unreadable:
         raise typer.Exit(3)
 
@@ -296,7 +309,8 @@ def leak(
     checkpoint: CheckpointArgument,
     data: DataOption = None,
     pictures: Annotated[
-        Path | None, typer.Option("--pictures", metavar="FILE", help="Write the pairs side by side, as a PNG.")
+        Path | None,
+        typer.Option("--pictures", metavar="FILE", parser=user_path, help="Write the pairs side by side, as a PNG."),
     ] = None,
     page: PageOption = None,
     cache_dir: CacheDirOption = None,
@@ -305,13 +319,15 @@ def leak(
     as_json: JsonOption = False,
 ) -> None:
     """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
-    from ptft.commands.leak import check_checkpoint, write_pictures
+    from ptft.commands.leak import check_checkpoint, check_pictures, write_pictures
     from ptft.commands.leak_page import page_of_leak
     from ptft.report.page import check_replaceable, write_page
     from ptft.runtime import memory_errors
 
     if page is not None:
         check_replaceable(page, "--page")
+    if pictures is not None:
+        check_pictures(pictures)
     cache = _cache(cache_dir, no_cache, verify_cache)
     with memory_errors():
         report, result = check_checkpoint(checkpoint, data, _console(), cache)
@@ -324,7 +340,9 @@ def leak(
 
 @app.command()
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or whatever --from takes.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=user_path, help="A checkpoint, or whatever --from takes.")
+    ],
     verify: Annotated[bool, typer.Option("--verify", help="Check every part, and say what was checked.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -341,11 +359,14 @@ def inspect(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", parser=user_path, help="Run folders.")],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="The HTML file. Default: RUN/report.html; of several ./report.html."
+            "--out",
+            metavar="FILE",
+            parser=user_path,
+            help="The HTML file. Default: RUN/report.html; of several ./report.html.",
         ),
     ] = None,
 ) -> None:
@@ -361,24 +382,30 @@ def report(
 @app.command()
 def pack(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="Its data section is packed; not needed with --data.")
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG]", parser=user_path, help="Its data section is packed; not needed with --data."
+        ),
     ] = None,
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the shards go; a new folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", parser=user_path, help="Where the shards go; a new folder."),
+    ] = None,
     images_per_shard: Annotated[int, typer.Option("--images-per-shard", min=1, help="At most this many.")] = 1000,
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write images as tar shards with a manifest, for data.name: hub. Prints the folder."""
-    from ptft.config.document import read
     from ptft.settings import CompareConfig, FinetuneConfig
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     if out is None:
         raise UsageError("give a folder for the shards: --out DIR.")
-    is_comparison = config is not None and "compare" in read(config).data
-    settings = _load(CompareConfig if is_comparison else FinetuneConfig, config, sets or [], data)
+    document = _read(config)
+    is_comparison = document is not None and "compare" in document.data
+    settings = _load(CompareConfig if is_comparison else FinetuneConfig, document, sets or [], data)
     if settings.task.name != "single-label":
         raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
     _check_apart(out, settings)
@@ -400,7 +427,8 @@ def pack(
 @app.command()
 def check(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; not needed with --from and --data.")
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", parser=user_path, help="YAML file; not needed with --from and --data."),
     ] = None,
     source: FromOption = None,
     data: DataOption = None,
@@ -411,14 +439,14 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Try a config out and write no run. Reads its data, runs a step, estimates time and memory."""
-    from ptft.config.document import read
     from ptft.settings import FinetuneConfig, PretrainConfig
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --from SOURCE and --data DIR with a folder of images for each class.")
     cache = _cache(cache_dir, no_cache, verify_cache)
-    if config is not None and source is None and "transfer" not in read(config).data:
-        pretraining = _load(PretrainConfig, config, sets or [], None)
+    document = _read(config)
+    if document is not None and source is None and "transfer" not in document.data:
+        pretraining = _load(PretrainConfig, document, sets or [], None)
         if data is not None:
             raise UsageError(
                 "--data belongs to a finetuning: give --from SOURCE too. A pretraining takes --set data.name=folder "
@@ -428,7 +456,7 @@ def check(
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
-        finetuning = _load(FinetuneConfig, config, [*(sets or []), *_started_from(source)], data)
+        finetuning = _load(FinetuneConfig, document, [*(sets or []), *_started_from(source)], data)
         from ptft.commands.check import check_finetune
 
         found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console(), cache)
@@ -453,7 +481,9 @@ def list_(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the two files.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", parser=user_path, help="Where to write the two files.")
+    ] = Path(),
 ) -> None:
     """Write a commented pair of configs to start from. pretrain.yaml, finetune.yaml and their schemas."""
     from ptft.commands.init import write_starter
@@ -482,7 +512,9 @@ def schema(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs go.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", parser=user_path, help="Where the runs go.")] = Path(
+        "runs/demo"
+    ),
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Draws of the labels; both arms get each.")] = 12,
     as_json: JsonOption = False,
 ) -> None:
@@ -556,8 +588,9 @@ def _complain(error: PtftError) -> None:
 
     text = str(error)
     prefix = "" if isinstance(error, ConfigError) else "ptft: "
-    # A message may quote names from a stranger's file: no control character of theirs reaches the terminal.
-    typer.echo("\n".join(map(printable, (prefix + text).split("\n"))), err=True)
+    with suppress(OSError):  # where stderr takes nothing, the exit code still tells
+        # A message may quote names from a stranger's file: no control character of theirs reaches the terminal.
+        typer.echo("\n".join(map(printable, (prefix + text).split("\n"))), err=True)
 
 
 def _print(text: str) -> None:
@@ -569,17 +602,22 @@ def _print(text: str) -> None:
 
 @contextmanager
 def _writing_to_stdout() -> Iterator[None]:
-    """Raises StorageError where stdout takes no more, except a closed pipe, which ends the command quietly."""
+    """Raises StorageError where stdout takes no more; a closed pipe ends the command quietly, as it does other filters.
+
+    Inside alone: elsewhere a connection that broke must not end a run.
+    """
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         yield
-    except BrokenPipeError:
-        raise
+        sys.stdout.flush()
     except OSError as error:
         if error.filename is not None:
             raise
         # What is left in the buffer would fail again when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise StorageError(f"cannot write the result to stdout: {error.strerror}.") from error
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def _console() -> "Console":
@@ -597,9 +635,15 @@ def _cache(folder: Path | None, no_cache: bool, verify: bool) -> "CacheOptions":
     return CacheOptions(folder, not no_cache, verify)
 
 
-def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data: Path | None) -> "RunConfigT":
-    """The config, with `--data` in place of what the file says about where the images are."""
+def _read(config: Path | None) -> "Document | None":
+    """The config file, read once: a pipe has nothing to say a second time."""
     from ptft.config.document import read
+
+    return None if config is None else read(config)
+
+
+def _load(model: "type[RunConfigT]", document: "Document | None", sets: list[str], data: Path | None) -> "RunConfigT":
+    """The config, with `--data` in place of what the file says about where the images are."""
     from ptft.config.load import load
 
     for section, command in (("compare", "compare"), ("transfer", "finetune")):
@@ -607,14 +651,15 @@ def _load(model: "type[RunConfigT]", config: Path | None, sets: list[str], data:
             continue
         if any(text.partition("=")[0].partition(".")[0] == section for text in sets):
             raise UsageError(f"--set {section}: a key of `ptft {command}`. Give it to that command.")
-        if config and section in read(config).data:
-            raise UsageError(f"{config} is a config of `ptft {command}`: it has `{section}:`. Give it to that command.")
-    return load(config, model, sets if data is None else [*_located(data, config), *sets])
+        if document and section in document.data:
+            raise UsageError(
+                f"{document.source} is a config of `ptft {command}`: it has `{section}:`. Give it to that command."
+            )
+    return load(document, model, sets if data is None else [*_located(data, document), *sets])
 
 
-def _located(data: Path, config: Path | None) -> list[str]:
+def _located(data: Path, document: "Document | None") -> list[str]:
     """`--data` as settings. The keys that every source has are kept from the file, those of another source are not."""
-    from ptft.config.document import read
     from ptft.config.yaml_text import one_line
     from ptft.data.shards.manifest import is_packed
     from ptft.data.sources import DataConfig
@@ -624,7 +669,7 @@ def _located(data: Path, config: Path | None) -> list[str]:
     section: dict[str, object] = {"name": "csv", "path": str(data)} if table else {"name": "folder", "root": str(data)}
     if is_packed(data):
         section = {"name": "hub", "path": str(data)}
-    given = read(config).data.get("data") if config else None
+    given = document.data.get("data") if document else None
     if isinstance(given, dict):
         section |= {key: given[key] for key in DataConfig.model_fields if key in given and key != "name"}
     return [f"data={one_line(section)}"]
@@ -640,14 +685,24 @@ def _origin(settings: "FinetuneConfig", config: Path | None) -> str:
     if settings.transfer.from_ is None:
         place = f" or transfer.from in {config}" if config else ""
         raise UsageError(f"give the weights to start from: --from SOURCE{place}.")
-    return settings.transfer.from_
+    return _located_source(settings.transfer.from_)
 
 
-def _check_apart(folder: Path, settings: "RunConfig") -> None:
-    """A run folder inside the images would become a class."""
+def _located_source(source: str) -> str:
+    """A source as the user named it, with the home folder in place of `~`."""
+    return str(user_path(source)) if source.startswith("~") else source
+
+
+def _check_apart(folder: Path, settings: "RunConfig", cache: "CacheOptions | None" = None) -> None:
+    """A folder of ours inside the images would become a class."""
     root = getattr(settings.data, "root", None)
-    if root and Path(root).expanduser().resolve() in folder.resolve().parents and settings.data.name == "folder":
-        raise UsageError(f"the run folder {folder} would lie among the images in {root}. Choose another with --out.")
+    if not root or settings.data.name != "folder":
+        return
+    given = [("the run folder", folder, "--out")]
+    given += [("the cache", cache.folder, "--cache-dir")] if cache and cache.folder else []
+    for name, own, flag in given:
+        if user_path(root).resolve() in own.resolve().parents:
+            raise UsageError(f"{name} {own} would lie among the images in {root}. Choose another with {flag}.")
 
 
 def _train(
@@ -667,9 +722,9 @@ def _train(
     from ptft.run_folder import RunFolder
     from ptft.settings import default_folder
 
-    settings = _load(model, config, sets, data)
+    settings = _load(model, _read(config), sets, data)
     folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
-    _check_apart(folder.path, settings)
+    _check_apart(folder.path, settings, cache)
     source = origin_of(settings) if origin_of else None
     result = run_in_folder(
         folder,

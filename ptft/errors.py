@@ -13,7 +13,7 @@
     ├── OutOfMemoryError     7   the machine or the GPU has no memory left
     ├── RankLostError        8   another process of a job with many died or hung
     ├── BusyError           75   another process holds the run folder
-    └── StoppedError       128+n   SIGINT, SIGTERM or SIGUSR1 arrived (130, 143, 138); the state is saved
+    └── StoppedError       128+n   SIGINT, SIGTERM, SIGUSR1 or SIGHUP arrived (130, 143, 138, 129); the state is saved
 
 Only `ptft.cli` prints them. Anything else that escapes is a bug of ours: exit code 1, with a traceback.
 """
@@ -130,7 +130,7 @@ class StoppedError(PtftError):
     """A signal asked the run to stop.
 
     Args:
-        signum: SIGINT, SIGTERM or SIGUSR1; the exit code is 128 + signum, as shells expect.
+        signum: SIGINT, SIGTERM, SIGUSR1 or SIGHUP; the exit code is 128 + signum, as shells expect.
         run: the run folder to resume; None when nothing had started.
     """
 

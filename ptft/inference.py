@@ -16,13 +16,14 @@ from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import existing_folder, file_mode, image_files, printable, user_path
+from ptft.data.sources.listing import existing_folder, file_mode, image_files, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
 from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import CheckpointError, DataError, UsageError
 from ptft.models.classifier import Classifier
+from ptft.paths import user_path
 from ptft.report.console import Console
 from ptft.report.summary import describe_scores
 from ptft.report.task_report import report_of
@@ -152,7 +153,7 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         if not parts[part]:
             raise DataError(f"{origin} has neither test nor validation images. Give --data.")
         return parts[part], own, f"the {part} images of {origin}"
-    task, data = task_of(found), user_path(str(data))
+    task, data = task_of(found), user_path(data)
     if is_packed(data):
         _check_single(task, data)
         packed = Hub(name="hub", path=str(data))
@@ -230,7 +231,7 @@ def is_own(found: Checkpoint, data: Path) -> bool:
     """Whether a folder or CSV file is the one that a checkpoint was trained on."""
     own = found.metadata.config.get("data")
     place = (own.get("root") or own.get("path")) if isinstance(own, dict) else None
-    return isinstance(place, str) and Path(place).expanduser().resolve() == data.resolve()
+    return isinstance(place, str) and user_path(place).resolve() == user_path(data).resolve()
 
 
 def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:

@@ -56,6 +56,9 @@ class RunFolder:
             StorageError: it cannot be created.
         """
         self._check_ours()
+        if resume and self._is_archived():
+            yield
+            return
         with storage_errors(self.path, "create"):
             self.path.mkdir(parents=True, exist_ok=True)
             sync_folder(self.path.parent)
@@ -68,6 +71,10 @@ class RunFolder:
                 )
             self._sweep()
             yield
+
+    def _is_archived(self) -> bool:
+        """Whether a finished run is in a folder that nobody can write into: there is nothing to hold."""
+        return self.read_summary() is not None and not os.access(self.path, os.W_OK)
 
     def _check_ours(self) -> None:
         """Refuses a file, or a folder of other files, before anything is written into it."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import ptft
 from ptft.errors import OutOfMemoryError, UsageError
+from ptft.paths import user_path
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -157,7 +158,7 @@ def cache_folder(given: Path | None) -> Path | None:
     if given is not None:
         return given
     if own := os.environ.get("PTFT_CACHE_DIR"):
-        return Path(own)
+        return user_path(own)
     # A relative XDG_CACHE_HOME is to be ignored (XDG base directory specification).
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:

@@ -1,5 +1,6 @@
 """The configs of a run: sections of the components composed, checks across them, sizes resolved. Knows no torch."""
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -13,8 +14,10 @@ from ptft.config.wording import shown
 from ptft.data.resize import Resize
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
+from ptft.data.sources.listing import file_mode
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
+from ptft.paths import user_path
 from ptft.proof.design import CompareSection
 from ptft.tasks import SingleLabel, Tasks
 from ptft.tracking import Tracking
@@ -253,7 +256,8 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
 
 
 def default_folder(config: RunConfig, named_after: Path, suffix: str = "") -> Path:
-    """The run folder: what the config says, else `runs/`, the stem of the config (or data folder) and `suffix`."""
+    """The run folder: what the config says, else `runs/`, the stem of the config (or the data folder) and `suffix`."""
     if config.out:
-        return Path(config.out)
-    return Path("runs") / ((named_after.stem if named_after.suffix else named_after.resolve().name) + suffix)
+        return user_path(config.out)
+    is_folder = stat.S_ISDIR(file_mode(named_after) or 0)
+    return Path("runs") / ((named_after.resolve().name if is_folder else named_after.stem) + suffix)

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1: the end of a command at once, or a flag that a run looks at between steps."""
+"""Signals that ask to stop: the end of a command at once, or a flag that a run looks at between steps."""
 
 import os
 import signal
@@ -10,7 +10,10 @@ from types import FrameType
 from ptft.distributed.place import speaks_for_host
 from ptft.errors import StoppedError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""All of them; the last comes when a terminal or connection is gone."""
+# Under nohup a lost terminal is no reason to stop.
+_HEARD = SIGNALS[:-1] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else SIGNALS
 
 
 class Stop:
@@ -38,7 +41,7 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """While inside, the signals only set the flag; a second one changes nothing, neither here nor on the way out."""
     stop = Stop()
-    before = {number: signal.signal(number, stop._receive) for number in SIGNALS}
+    before = {number: signal.signal(number, stop._receive) for number in _HEARD}
     try:
         yield stop
     except StoppedError:
@@ -60,13 +63,13 @@ def end_on_signals() -> None:
 
     No exception does this: raised inside an import it can be swallowed, or printed as a traceback.
     """
-    for number in SIGNALS:
+    for number in _HEARD:
         signal.signal(number, _end)
 
 
 def ignore_signals() -> None:
     """From now on signals change nothing: the process is about to end with an exit code that is decided."""
-    for number in SIGNALS:
+    for number in _HEARD:
         signal.signal(number, signal.SIG_IGN)
 
 

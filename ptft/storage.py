@@ -12,24 +12,28 @@ from typing import Any, BinaryIO, cast
 from ptft.errors import StorageError
 
 _ADVICE = {
-    errno.ENOSPC: "Free some space, then go on with --resume.",
-    errno.EDQUOT: "The quota is used up; free some space, then go on with --resume.",
-    errno.EFBIG: "A file size limit (ulimit -f) was reached; raise it, then go on with --resume.",
-    errno.EACCES: "Check the permissions of the folder.",
-    errno.EPERM: "Check the permissions of the folder.",
+    errno.ENOSPC: "Free some space and run it again; a run goes on with --resume.",
+    errno.EDQUOT: "The quota is used up; free some space and run it again; a run goes on with --resume.",
+    errno.EFBIG: "A file size limit (ulimit -f) was reached; raise it and run it again; a run goes on with --resume.",
+    errno.EACCES: "Check the permissions.",
+    errno.EPERM: "Check the permissions.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Links lead in a circle.",
     errno.EROFS: "The file system is read-only; choose another folder with --out.",
-    errno.EMFILE: "Raise the limit on open files (ulimit -n), then go on with --resume.",
-    errno.ENFILE: "The whole machine has too many open files; close some programs, then go on with --resume.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n) and run it again; a run goes on with --resume.",
+    errno.ENFILE: "The whole machine has too many open files; close some programs and run it again; a run goes on with "
+    "--resume.",
     errno.EIO: "The disk fails; save what is on it, and go on with --resume on a copy of the folder.",
     errno.ENOENT: "Was the folder moved or removed?",
 }
-_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
+_OF_NAMES = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
+_OF_THE_MACHINE = _ADVICE.keys() - {errno.ENOENT}
 _MARK = ".tmp"
 
 
 @contextmanager
 def storage_errors(path: Path, doing: str, num_bytes: int = 0) -> Iterator[None]:
-    """Turns any OSError inside into a StorageError that names the path, the bytes needed and the bytes free.
+    """Turns any OSError inside into a StorageError that names the path, the bytes needed and those free.
 
     Args:
         path: the file or folder being worked on.
@@ -50,7 +54,7 @@ def machine_errors() -> Iterator[None]:
     """Turns what only a machine can cause, wherever it strikes, into a StorageError; it is no bug of ours.
 
     Raises:
-        StorageError: for a full or failing disk and for too many open files.
+        StorageError: for a full or failing disk, too many open files, or a path that may not be used.
     """
     try:
         yield
@@ -70,7 +74,8 @@ def is_shortage(error: Exception) -> bool:
 def _failure(path: Path, doing: str, error: OSError, num_bytes: int = 0) -> StorageError:
     reason, advice = error.strerror or str(error), _ADVICE.get(error.errno or 0, "")
     facts = [f"needs {told_size(num_bytes)}"] if num_bytes else []
-    facts += [f"{told_size(free)} free" for free in _free_bytes(path)]
+    if error.errno not in _OF_NAMES:
+        facts += [f"{told_size(free)} free" for free in _free_bytes(path)]
     told = f" ({', '.join(facts)})" if facts else ""
     return StorageError(f"cannot {doing} {path}: {reason}{told}. {advice}".rstrip())
 

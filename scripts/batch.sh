@@ -41,7 +41,7 @@ pass_on() {
   interrupted=1
   [ -z "$child" ] || kill -s "$1" "$child" 2> /dev/null || true
 }
-for name in INT TERM USR1; do
+for name in INT TERM USR1 HUP; do
   # shellcheck disable=SC2064  # $name is the one of now
   trap "pass_on $name" "$name"
 done

@@ -292,3 +292,27 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(ptft: Ptft, config: P
     result = ptft("pretrain", config, "--json", *(part for text in settings for part in ("--set", text)))
     assert result.json["reason"] == "early stopping"
     assert result.json["steps"] < 400
+
+
+def test_a_finished_run_is_not_that_of_other_images(ptft: Ptft, config: Path, photos: Path, tmp_path: Path) -> None:
+    done = ptft("pretrain", config, "--out", "a").path
+    again = ("pretrain", config, "--out", "a", "--resume", "--set")
+    shutil.copytree(photos, tmp_path / "moved")
+    assert ptft(*again, "data.root=moved").path == done
+    make_images(tmp_path / "others", {"cyan": (60, 190, 200), "violet": (180, 140, 220)}, 6)
+    refused = ptft(*again, "data.root=others")
+    assert refused.code == 3
+    assert "has other images than those that the finished run was trained on" in refused.err
+    assert ptft(*again, "data.root=gone").code == 3
+    assert ptft(*again[:-1]).path == done
+
+
+def test_a_finished_run_that_nobody_may_write_to_is_told(
+    ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = ptft("pretrain", config, "--out", "a").path
+    before = sorted(path.stat().st_mtime_ns for path in Path("a").rglob("*"))
+    # Root may write everywhere, so that permissions alone would not show it.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert ptft("pretrain", config, "--out", "a", "--resume").path == done
+    assert sorted(path.stat().st_mtime_ns for path in Path("a").rglob("*")) == before

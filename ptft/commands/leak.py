@@ -16,14 +16,14 @@ from ptft.data.fingerprints import as_arrays, fingerprints_of
 from ptft.data.records import Record
 from ptft.data.sources import Csv, DataConfig, Hub, open_parts
 from ptft.data.task import Examples, prepare_part
-from ptft.errors import DataError
+from ptft.errors import DataError, UsageError
 from ptft.inference import is_own, load_classifier, own_records, task_of, test_records, tolerant
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
 from ptft.report.summary import describe_scores
 from ptft.runtime import pick_device
-from ptft.storage import write_durably
+from ptft.storage import storage_errors, write_durably
 from ptft.train.evaluate import features_of, logits_of
 from ptft.train.metrics import TaskScores
 from ptft.transfer.source import format_of, scale_of
@@ -31,6 +31,7 @@ from ptft.transfer.source import format_of, scale_of
 _MOST_ROWS = 50
 _SHEET_COLUMNS = 4
 _SHEET_SIDE = 96
+_SIGNATURE = b"ptft leak"
 
 
 @dataclass(frozen=True)
@@ -224,13 +225,27 @@ def _tell(report: LeakReport, console: Console) -> None:
         console.say("kind features: the closest of the rest to the backbone, to look at; they do not count as seen.")
 
 
+def check_pictures(path: Path) -> None:
+    """Checks that pictures may be written there: a file that `write_pictures` made may be replaced, no other.
+
+    Raises:
+        UsageError: it is a folder, lies in none, or is another file.
+        StorageError: it cannot be read.
+    """
+    with storage_errors(path, "read"):
+        if path.is_dir() or not path.parent.is_dir():
+            raise UsageError(f"--pictures {path}: name a PNG file in a folder that is there.")
+        if path.exists() and _SIGNATURE not in path.read_bytes()[:200]:
+            raise UsageError(f"{path} is there and is not made by ptft leak. Choose another file with --pictures.")
+
+
 def write_pictures(report: LeakReport, path: Path) -> None:
     """Writes a PNG with the pairs side by side, exact and near ones first; a seen image not at hand is left dark.
 
     Raises:
         StorageError: it cannot be written.
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     side, gap = _SHEET_SIDE, 8
     count = len(report.pictures)
@@ -241,4 +256,6 @@ def write_pictures(report: LeakReport, path: Path) -> None:
         for offset, picture in enumerate(pair):
             tile = Image.new("RGB", (side, side), "#444") if picture is None else Image.fromarray(picture)
             sheet.paste(tile.resize((side, side), Image.Resampling.NEAREST), (left + offset * side, top))
-    write_durably(path, lambda file: sheet.save(file, "PNG"))
+    made_by = PngImagePlugin.PngInfo()
+    made_by.add_text("Software", _SIGNATURE.decode())
+    write_durably(path, lambda file: sheet.save(file, "PNG", pnginfo=made_by))

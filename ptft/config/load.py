@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Config)
 
 
 def load(
-    path: Path | None,
+    source: Path | Document | None,
     model: type[T],
     overrides: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,
@@ -27,7 +27,7 @@ def load(
     """Reads and checks a config.
 
     Args:
-        path: the YAML file; None for an empty config, which messages call `command line`.
+        source: the YAML file, or what was read from it; None for an empty config, which messages call `command line`.
         model: what the config must be.
         overrides: the `key=value` of every `--set`, in order; they win over the file.
         defaults: values for keys that the file does not have, as nested sections; the file wins, key by key.
@@ -35,7 +35,7 @@ def load(
     Raises:
         ConfigError: with all faults of the file and of the overrides at once.
     """
-    document = read(path) if path is not None else Document({}, {}, "command line")
+    document = read(source) if isinstance(source, Path) else source or Document({}, {}, "command line")
     document = replace(document, data=_merged(defaults or {}, document.data))
     document = override(document, overrides)
     found = list(document.faults)

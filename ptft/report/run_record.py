@@ -72,6 +72,11 @@ def read_run(path: Path) -> RunRecord:
     config = read(folder.config).data
     with storage_errors(path, "read"):
         status = _parse(folder.status) or {}
+        if status.get("command") == "compare":
+            raise UsageError(
+                f"{path} holds a comparison, not a run. Its page is {folder.report}, which `ptft compare` with "
+                f"--resume makes anew; its runs are in {path / 'cells'}."
+            )
         summary = _parse(folder.summary)
         metrics = read_metrics(folder)
     if summary is None and folder.summary.exists():

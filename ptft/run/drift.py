@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from ptft.config.yaml_text import one_line
-from ptft.errors import UsageError
-from ptft.settings import RunConfigT
+from ptft.errors import DataError, UsageError
+from ptft.settings import RunConfig, RunConfigT
 
 if TYPE_CHECKING:
     from ptft.checkpoint import Metadata
@@ -76,11 +76,13 @@ class ConfigDrift:
         refused: one line for each key that must not differ.
         accepted: one sentence for each that may.
         prolongs: whether training may now end later than it did.
+        moves_data: whether the images lie elsewhere, or are others.
     """
 
     refused: tuple[str, ...]
     accepted: tuple[str, ...]
     prolongs: bool
+    moves_data: bool
 
 
 def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift, RunConfigT]:
@@ -99,6 +101,7 @@ def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift,
         refused=tuple(f"{key}: {_step(key, before, now)}" for key in changed if key not in MAY_CHANGE),
         accepted=tuple(_sentence(key, before, now) for key in changed if key in MAY_CHANGE and key != "out"),
         prolongs=bool(changed.keys() & _ENDS),
+        moves_data=bool(changed.keys() & {"data.root", "data.path"}),
     )
     if drift.refused:
         return drift, stored
@@ -143,6 +146,29 @@ def _step(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _sentence(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     meaning = f"; {MAY_CHANGE[key]}" if MAY_CHANGE[key] else ""
     return f"{key}: was {one_line(before.get(key))}, is now {one_line(now.get(key))}{meaning}."
+
+
+def check_listing(metadata: "Metadata", config: RunConfig) -> None:
+    """Checks that the images named in a config have the names, classes and parts of those that a run trained on.
+
+    Args:
+        metadata: of a checkpoint of the run.
+        config: of the run, with the place where the images are now.
+
+    Raises:
+        DataError: they are others, or cannot be listed.
+    """
+    from ptft.data.splits import split
+    from ptft.data.task import listing_of
+
+    labelling = config.task.labelling()
+    source = config.task.open(config.data)
+    _, parts = split(source, config.data, seed=config.seed, labelling=labelling)
+    if listing_of(parts, labelling) != metadata.lineage[-1].data.listing:
+        raise DataError(
+            f"{source.origin} has other images than those that the finished run was trained on. Start a new run with "
+            "--out."
+        )
 
 
 def compare_data(metadata: "Metadata", task: "Task") -> list[str]:

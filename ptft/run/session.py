@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from ptft.config.load import load
@@ -12,7 +13,7 @@ from ptft.distributed.place import Place, place
 from ptft.distributed.ranks import Ranks, join
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
-from ptft.run.drift import MAY_CHANGE, compare_configs
+from ptft.run.drift import MAY_CHANGE, check_listing, compare_configs
 from ptft.run.surroundings import Surroundings
 from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfigT
@@ -89,7 +90,7 @@ def run_in_folder(
         decided = ranks.from_first(
             lambda: {
                 "config": agreed.config.model_dump(mode="json"),
-                "finished": None if agreed.prolongs else folder.finished(),
+                "finished": None if agreed.prolongs else _finished(folder, agreed),
             }
         )
         if decided["finished"]:
@@ -186,11 +187,18 @@ def end_recorded(folder: RunFolder | None, console: Console) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Agreed(Generic[RunConfigT]):
-    """The config to go on with, what it changes in a sentence each, and whether a finished run goes on with it."""
+    """The config to go on with.
+
+    Attributes:
+        config: with the changes.
+        changes: a sentence each.
+        prolongs, moves_data: as in `ConfigDrift`.
+    """
 
     config: RunConfigT
     changes: tuple[str, ...] = ()
     prolongs: bool = False
+    moves_data: bool = False
 
 
 def _agreed(folder: RunFolder, given: RunConfigT) -> _Agreed[RunConfigT]:
@@ -207,4 +215,19 @@ def _agreed(folder: RunFolder, given: RunConfigT) -> _Agreed[RunConfigT]:
             "Resume it with its own config, or choose another folder with --out. What may change: "
             f"{', '.join(MAY_CHANGE)}."
         )
-    return _Agreed(config, drift.accepted, drift.prolongs)
+    return _Agreed(config, drift.accepted, drift.prolongs, drift.moves_data)
+
+
+def _finished(folder: RunFolder, agreed: _Agreed[RunConfigT]) -> dict[str, Any] | None:
+    """The summary of a run that is done; None where it is not.
+
+    Raises:
+        DataError: the images lie elsewhere now, and are not those of the run.
+        CheckpointError: the final checkpoint is gone or damaged.
+    """
+    summary = folder.finished()
+    if summary is not None and agreed.moves_data:
+        from ptft import checkpoint
+
+        check_listing(checkpoint.read(Path(summary["checkpoint"])).metadata, agreed.config)
+    return summary

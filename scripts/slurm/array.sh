@@ -33,9 +33,18 @@ if [ "$index" -ge "$#" ]; then
   echo "--array goes up to $index, but there are $# tasks, counted from 0: --array=0-$(($# - 1))" >&2
   exit 2
 fi
+name_of() {
+  local name
+  name="$(basename "$1")"
+  [ -d "$1" ] || name="${name%.*}"
+  printf '%s\n' "$name"
+}
+if [ -n "$(for task in "$@"; do name_of "$task"; done | sort | uniq -d)" ]; then
+  echo "each task needs a name of its own, as its run folder is runs/NAME" >&2
+  exit 2
+fi
 shift "$index"
-name="$(basename "$1")"
-[ -d "$1" ] || name="${name%.*}"
+name="$(name_of "$1")"
 case "$1" in
   *.yaml | *.yml) task=("$1") ;;
   *) task=(--data "$1") ;;

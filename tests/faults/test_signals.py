@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGUSR1 at random instants of a run's whole life: saved and resumable, or nothing has begun."""
+"""Signals that ask to stop, at random instants of a run's whole life: saved and resumable, or nothing has begun."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 from faults.scene import Scene, make_scene, one_sentence, seeded, tell
 from making import Result
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def test_a_signal_at_a_random_instant_leaves_a_run_that_goes_on(scene: Scene, tr
     for trial in range(trials):
         out, signum = f"stopped-{trial}", _SIGNALS[trial % len(_SIGNALS)]
         running = scene.start(out)
-        if trial % 4:  # three of four in training, evaluation and saving; the others anywhere in the life
+        if trial % 5:  # four of five in training, evaluation and saving; the others anywhere in the life
             while running.is_alive() and not (scene.path / out / "metrics.jsonl").exists():
                 time.sleep(0.001)
-        running.process.join(random.uniform(0, life / 3 if trial % 4 else life))
+        running.process.join(random.uniform(0, life / 3 if trial % 5 else life))
         running.send(signum)
         sent = time.monotonic()
         running.process.join(random.uniform(0, 0.01))
@@ -59,7 +59,7 @@ def test_a_signal_at_a_random_instant_leaves_a_run_that_goes_on(scene: Scene, tr
             failures.append((trial, found))
     step = scene.summary("timed")["seconds"] / scene.summary("timed")["steps"]
     note = f"({stopped} stopped; to exit p95 {percentile(waits, 0.95):.2f} s, a step and its saving {step:.3f} s)"
-    tell("SIGTERM, SIGINT or SIGUSR1 at a random instant, saved and resumable", failures, trials, note)
+    tell("SIGTERM, SIGINT, SIGUSR1 or SIGHUP at a random instant, saved and resumable", failures, trials, note)
 
 
 def test_a_signal_while_ptft_is_starting_leaves_a_run_that_goes_on(scene: Scene, trials: int) -> None:
@@ -92,3 +92,11 @@ def test_control_a_run_that_does_not_save_when_stopped_is_noticed(scene: Scene) 
         time.sleep(0.001)
     running.send(signal.SIGTERM)
     assert signal_faults(scene, "unsaved", signal.SIGTERM, running.wait())
+
+
+@pytest.mark.parametrize(("before", "code"), [("", 129), ("signal.signal(signal.SIGHUP, signal.SIG_IGN);", 0)])
+def test_a_lost_terminal_stops_a_command_but_under_nohup(before: str, code: int) -> None:
+    hang_up = "from ptft.stop import end_on_signals; end_on_signals(); os.kill(os.getpid(), signal.SIGHUP)"
+    ended = subprocess.run([sys.executable, "-c", f"import os, signal; {before} {hang_up}"], stderr=subprocess.PIPE)
+    assert ended.returncode == code
+    assert (b"stopped by SIGHUP" in ended.stderr) == bool(code)

@@ -280,3 +280,12 @@ def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place
     assert not list(tmp_path.glob("out/cells"))
     result = ptft("finetune", place / "run.yaml", "--from", source)
     assert "is a config of `ptft compare`" in result.err
+
+
+def test_report_leaves_the_page_of_a_comparison_alone(place: Path) -> None:
+    page = place / "runs" / "run-compare" / "report.html"
+    before = page.read_bytes()
+    refused = run("report", "runs/run-compare", cwd=place)
+    assert refused.code == 2
+    assert "holds a comparison, not a run. Its page is runs/run-compare/report.html" in refused.err
+    assert page.read_bytes() == before

@@ -99,6 +99,21 @@ def test_leak_tells_pairs_and_the_accuracy_with_and_without(ptft: Ptft, config: 
         assert sheet.width == 4 * 200
 
 
+def test_pictures_replace_no_file_but_their_own(ptft: Ptft, config: Path, parts: Path) -> None:
+    path = ptft("pretrain", config).path
+    digest = path.read_bytes()
+    photo = next(parts.rglob("*.png"))
+    pixels = photo.read_bytes()
+    for own in (path, photo):
+        refused = ptft("leak", path, "--pictures", own)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"{own} is there and is not made by ptft leak. Choose another file with --pictures." in refused.err
+    assert (path.read_bytes(), photo.read_bytes()) == (digest, pixels)
+    assert ptft("leak", path, "--pictures", "none/pairs.png").code == 2
+    for _ in range(2):
+        assert ptft("leak", path, "--pictures", "pairs.png").code == 0
+
+
 def test_the_page_of_leak_has_every_pair_as_picture_and_row(ptft: Ptft, config: Path, parts: Path) -> None:
     plant(parts)
     path = ptft("pretrain", config).path

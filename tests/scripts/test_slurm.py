@@ -64,6 +64,12 @@ def test_an_array_that_does_not_count_the_tasks_is_told_how(scene: Scene, array:
     assert "--array=0-1" in done.stderr + log(scene)
 
 
+def test_tasks_of_an_array_that_would_share_a_run_folder_are_refused(scene: Scene) -> None:
+    done = scene.run("sbatch", "--array=0-1", SLURM / "array.sh", "best.pt", "here/task-a", "there/task-a")
+    assert done.returncode == 2
+    assert "each task needs a name of its own" in done.stderr + log(scene)
+
+
 @pytest.mark.parametrize(("writes", "code"), [(False, 1), (True, 130)])
 def test_only_a_status_that_this_start_wrote_tells_the_exit_code(scene: Scene, writes: bool, code: int) -> None:
     status = scene.path / "runs" / "source" / "status.json"

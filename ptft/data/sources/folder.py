@@ -13,9 +13,9 @@ from ptft.data.sources.listing import (
     printable,
     some,
     sub_folders,
-    user_path,
 )
 from ptft.errors import DataError
+from ptft.paths import user_path
 
 _LAYOUT = """ptft needs one folder per class:
     {root}/

@@ -12,8 +12,9 @@ from ptft.data.shards.parquet import ParquetFormat
 from ptft.data.shards.store import Format, ShardFile
 from ptft.data.shards.tar import TarFormat
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import file_mode, printable, some, user_path
+from ptft.data.sources.listing import file_mode, printable, some
 from ptft.errors import DataError, UsageError
+from ptft.paths import user_path
 
 if TYPE_CHECKING:
     from ptft.data.sources.hub import Hub

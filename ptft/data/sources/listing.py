@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ptft.errors import DataError
+from ptft.paths import user_path
 
 IMAGE_SUFFIXES = frozenset(
     f".{ending}"
@@ -47,14 +48,6 @@ def some(names: Iterable[str]) -> str:
     shown = [printable(name) for name in names]
     rest = len(shown) - _NUM_LISTED
     return ", ".join(shown[:_NUM_LISTED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def user_path(text: str) -> Path:
-    """The path the user typed, `~` expanded where there is such a home folder."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
 
 
 def file_mode(path: Path) -> int | None:

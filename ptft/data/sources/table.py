@@ -14,9 +14,10 @@ from pydantic import Field
 
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
-from ptft.data.sources.listing import existing_folder, file_mode, printable, some, user_path
+from ptft.data.sources.listing import existing_folder, file_mode, printable, some
 from ptft.data.sources.row_labels import LabelCells, OneLabel
 from ptft.errors import DataError
+from ptft.paths import user_path
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 """Endings of the files that `--data` takes for tables."""

@@ -12,11 +12,12 @@ from pydantic import model_validator
 
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import DataConfig, PathText
-from ptft.data.sources.listing import file_mode, printable, user_path
+from ptft.data.sources.listing import file_mode, printable
 from ptft.data.sources.mnist import MNIST_CLASSES, MNIST_FILES, read_mnist
 from ptft.data.sources.torchvision_readers import Item
 from ptft.data.sources.torchvision_sets import SETS, Parts, TorchvisionSet
 from ptft.errors import DataError
+from ptft.paths import user_path
 
 Dataset = Literal[
     "CIFAR10",

@@ -1,0 +1,14 @@
+"""Paths as users type them."""
+
+from pathlib import Path
+
+
+def user_path(text: str | Path) -> Path:
+    """The path the user typed, `~` expanded where there is such a home folder.
+
+    A shell does not expand it in `--data=~/photos`, in `--set out=~/runs` or in a config.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
