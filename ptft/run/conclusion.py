@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 
 from ptft import checkpoint
+from ptft.allocator import release_freed_memory
 from ptft.checkpoint import Checkpoint
 from ptft.data.records import HELD_OUT, Part
 from ptft.errors import StoppedError, StorageError
@@ -32,11 +33,13 @@ def conclude(prepared: Prepared, session: Session, reason: str, *, draw: bool) -
         draw: whether to write the page.
     """
     folder, ranks = session.folder, session.ranks
+    release_freed_memory()
     final = checkpoint.on_every_rank(
         ranks, lambda: checkpoint.read(folder.best if folder.best.exists() else folder.last)
     )
     leak = _check_leaks(prepared, session, final) if ranks.is_first else None
     predictions = _predict(prepared, session, final)
+    release_freed_memory()
     summary = _summarize(prepared, session, final, predictions, leak, reason)
     if ranks.is_first:
         write_summary(folder, summary)

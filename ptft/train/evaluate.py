@@ -15,7 +15,7 @@ from ptft.models.classifier import Classifier
 from ptft.runtime import Precision, autocast, is_out_of_memory
 from ptft.train.metrics import Tally, TaskScores, TaskTally
 
-_BATCH_SIZE = 256
+_BATCH_SIZE = 128
 
 
 def logits_of(

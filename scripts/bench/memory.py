@@ -10,7 +10,6 @@ count of resident memory, mapped files included.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -64,16 +63,21 @@ def peak_of_run(config: Path, sets: list[str]) -> int:
         return peak
 
 
+# Linux counts what the process that starts another has in memory as that one's, so a small one starts it.
+_STARTER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
 def peak_of(command: list[str]) -> int:
     """Bytes of the largest resident memory of a process that ends well."""
-    with tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            err.seek(0)
-            sys.exit(err.read().decode())
-        return 1024 * usage.ru_maxrss
+    done = subprocess.run([sys.executable, "-S", "-c", _STARTER, *command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return 1024 * int(done.stdout)
 
 
 def image_bytes(prepared: Prepared, part: str) -> int:
