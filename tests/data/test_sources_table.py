@@ -16,7 +16,7 @@ from ptft.errors import DataError
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "set"
     (folder / "sub").mkdir(parents=True)
-    for name in ("a.png", "b.png", "c.png", "sub/d.png", "with, comma.png", "..odd.png"):
+    for name in ("a.png", "b.png", "c.png", "sub/d.png", "with, comma.png", "..odd.png", "sub/plain"):
         (folder / name).write_bytes(b"not decoded")
     (tmp_path / "outside.png").write_bytes(b"not decoded")
     return folder
@@ -135,6 +135,14 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         r"t\.csv:1: no column path; the columns are Path, label\. "
         r"Name yours in the config, for example data\.path_column: Path\.$",
     ),
+    "no header": (
+        "a000.PNG,x\nb.png,y\n",
+        {},
+        r"t\.csv:1: no header line: the first line is of the image a000\.PNG already\. "
+        r"Write a line above it that names the columns, for example path,label\.$",
+    ),
+    "no header, label first": ("x;a.png\ny;b.png\n", {"label_column": "kind"}, r"for example path;kind\.$"),
+    "no header, no suffix": ("sub/plain,x\nb,y\n", {}, r"t\.csv:1: no header line: .* the image sub/plain already"),
     "no label column": (
         "path,labels\na.png,x\n",
         {},
