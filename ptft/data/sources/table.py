@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
-from ptft.data.sources.listing import IMAGE_SUFFIXES, existing_folder, file_mode, printable, some, user_path
+from ptft.data.sources.listing import IMAGE_SUFFIXES, existing_folder, file_mode, is_file, printable, some, user_path
 from ptft.data.sources.row_labels import LabelCells, OneLabel
 from ptft.errors import DataError
 
@@ -152,7 +152,7 @@ class _Table:
         if set(wanted) & set(self.header):
             return
         images = [name for name in self.header if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        if stat.S_ISREG(file_mode(root / self.header[0]) or 0):
+        if is_file(root / self.header[0]):
             images.insert(0, self.header[0])
         if images:
             example = printable(self.delimiter.join(wanted))
