@@ -16,7 +16,7 @@ from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import existing_folder, file_mode, image_files, printable
+from ptft.data.sources.listing import existing_folder, file_mode, image_files, is_folder, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
@@ -160,7 +160,7 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         source = packed.open()
         tests = [record for record in source.records if record.part == "test"]
         return tests or source.records, packed, source.origin
-    if data.is_dir():
+    if is_folder(data):
         config: DataConfig = Folder(name="folder", root=str(data))
         _check_single(task, data)
         source = open_parts(str(data))

@@ -177,12 +177,12 @@ def cache_limit_bytes() -> int | None:
     if not told:
         return None
     try:
-        limit = float(told)
+        limit = float(told) * 1e9
     except ValueError:
         limit = float("nan")
     if not 0 <= limit < float("inf"):
         raise UsageError(f"PTFT_CACHE_GB: {told!r} is no number of gigabytes. Set it to 20, for example, or unset it.")
-    return int(limit * 1e9)
+    return int(limit)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

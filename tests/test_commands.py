@@ -177,6 +177,27 @@ def test_init_into_a_file_exits_2(ptft: Ptft, tmp_path: Path) -> None:
     assert "taken is a file, not a folder" in result.err
 
 
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (2, ("leak", "nowhere.pt", "--page", "LONG/p.html")),
+        (4, ("score", "nowhere.pt", "--data", "LONG")),
+        (4, ("finetune", "--from", "nowhere.pt", "--data", "LONG", "--out", "run")),
+        (5, ("report", "LONG/run")),
+        (5, ("init", "LONG/x")),
+        (5, ("pack", "--data", "photos", "--out", "LONG/p")),
+    ],
+)
+def test_a_path_that_cannot_be_looked_up_is_told_in_a_sentence(
+    ptft: Ptft, photos: Path, code: int, arguments: tuple[str, ...]
+) -> None:
+    """A name that no file system takes; a folder that may not be entered is the same kind of error, but not to root."""
+    result = ptft(*(text.replace("LONG", "x" * 300) for text in arguments))
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("ptft: ")
+    assert result.err.count("\n") == 1
+
+
 def test_what_no_test_image_shows_is_told(ptft: Ptft, tmp_path: Path) -> None:
     make_images(tmp_path / "photos", COLOURS, 20)
     for path in sorted((tmp_path / "photos/red").iterdir())[2:]:

@@ -188,6 +188,9 @@ def test_evaluate_expands_the_home_folder_and_says_what_is_not_there(
     missing = ptft("evaluate", trained, "--data", "fotos")
     assert missing.code == 3
     assert "fotos: no such folder (looked in" in missing.err
+    too_long = ptft("evaluate", trained, "--data", "x" * 300)
+    assert too_long.code == 3
+    assert "xxx: no such folder (looked in" in too_long.err
 
 
 def test_evaluate_says_what_data_must_be(ptft: Ptft, trained: Path, photos: Path) -> None:

@@ -1,5 +1,6 @@
 """`ptft cache`: what is kept between runs, told and cleared."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,10 +84,13 @@ def clear_cache(folder: Path | None, keep_gb: float, console: Console) -> tuple[
         folder, console: as for `describe_cache`.
         keep_gb: how much may stay.
     """
+    keep_bytes = keep_gb * 1e9
+    if not math.isfinite(keep_bytes):
+        raise UsageError(f"--keep-gb: {keep_gb} is no number of gigabytes. Give 20, for example.")
     cache = _open(folder, console)
     with storage_errors(cache.folder, "tidy"):
-        removed, stays = cache.clear(int(keep_gb * 1e9))
-    left = f"; {told_size(stays)} stay" + ("" if stays <= keep_gb * 1e9 else ", in use or not ours to remove")
+        removed, stays = cache.clear(int(keep_bytes))
+    left = f"; {told_size(stays)} stay" + ("" if stays <= keep_bytes else ", in use or not ours to remove")
     sentence = f"removed {told_size(removed)} from {cache.folder}{left if stays else ''}."
     return {"folder": str(cache.folder), "removed_bytes": removed, "bytes": stays}, sentence
 

@@ -57,11 +57,11 @@ def write_starter(folder: Path) -> list[Path]:
         "ptft-pretrain.schema.json": json.dumps(schema(PretrainConfig), indent=1) + "\n",
         "ptft-finetune.schema.json": json.dumps(schema(FinetuneConfig), indent=1) + "\n",
     }
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, not a folder. Choose another folder.")
-    if there := [name for name in texts if (folder / name).exists()]:
-        raise UsageError(f"{folder / there[0]} is there already; nothing was written. Choose another folder.")
     with storage_errors(folder, "create"):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file, not a folder. Choose another folder.")
+        if there := [name for name in texts if (folder / name).exists()]:
+            raise UsageError(f"{folder / there[0]} is there already; nothing was written. Choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_text_durably(folder / name, text)

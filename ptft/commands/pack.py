@@ -181,7 +181,9 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _check_free(out: Path) -> None:
-    if out.exists() or out.is_symlink():
+    with storage_errors(out, "write"):
+        is_there = out.exists() or out.is_symlink()
+    if is_there:
         raise UsageError(f"{out} is there already. Choose another folder with --out, or remove it.")
 
 

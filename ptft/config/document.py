@@ -100,15 +100,19 @@ def parse(text: str, source: str) -> Document:
     return Document(value, {(): 1, **reader.lines}, source, faults=tuple(reader.faults))
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, path: KeyPath = ()) -> Any:
     """The value of `--set key=text`: list, section or quotes as in YAML, anything else an unquoted scalar.
+
+    Args:
+        text: the value as it was typed.
+        path: the key it is for; faults are named by it.
 
     Raises:
         ConfigError: the text is not a valid value.
     """
     stripped = text.strip()
     if stripped.startswith(("[", "{", '"', "'")):
-        reader = _Reader("value")
+        reader = _Reader("value", path)
         value = reader.read(stripped)
         if reader.faults:
             raise ConfigError("value", reader.faults)
@@ -116,7 +120,7 @@ def parse_value(text: str) -> Any:
     try:
         return resolve(stripped)
     except ValueError as error:
-        raise _whole("value", str(error)) from None
+        raise ConfigError("value", [Fault(0, dotted(path), str(error))]) from None
 
 
 def _whole(source: str, message: str) -> ConfigError:
@@ -124,10 +128,11 @@ def _whole(source: str, message: str) -> ConfigError:
 
 
 class _Reader:
-    """Builds the values of one document from PyYAML's events."""
+    """Builds the values of one document, or of the one value at `root`, from PyYAML's events."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, root: KeyPath = ()) -> None:
         self.source = source
+        self.root = root
         self.lines: dict[KeyPath, int] = {}
         self.faults: list[Fault] = []
         self._nodes = 0
@@ -143,7 +148,7 @@ class _Reader:
             self._stop(line, (), "a control character that YAML does not allow.")
         if isinstance(event := self._next(), yaml.StreamEndEvent):
             return None
-        value = self._value(self._next(), ())
+        value = self._value(self._next(), self.root)
         self._next()
         if not isinstance(event := self._next(), yaml.StreamEndEvent):
             self._stop(_line(event), (), "a second document begins here. A config is one document.")
@@ -181,7 +186,8 @@ class _Reader:
             inner = (*path, key)
             if key in section:
                 first = self.lines[inner]
-                self._fault(_line(event), inner, f"already set in line {first}. Keep one of the two.")
+                found = "there twice" if first == _line(event) else f"already set in line {first}"
+                self._fault(_line(event), inner, f"{found}. Keep one of the two.")
             self.lines.setdefault(inner, _line(event))
             section.setdefault(key, self._value(self._next(), inner))
         return section
@@ -228,12 +234,12 @@ class _Reader:
             self._fault(_line(event), path, f"tags ({name}) are not supported. Write the plain value.")
 
     def _fault(self, line: int, path: KeyPath, message: str) -> None:
-        self.faults.append(Fault(line, dotted(path), message))
+        self.faults.append(Fault(line, dotted(path or self.root), message))
         if len(self.faults) >= MAX_FAULTS:
             raise ConfigError(self.source, self.faults)
 
     def _stop(self, line: int, path: KeyPath, message: str) -> NoReturn:
-        raise ConfigError(self.source, [*self.faults, Fault(line, dotted(path), message)])
+        raise ConfigError(self.source, [*self.faults, Fault(line, dotted(path or self.root), message)])
 
 
 def _is_text(value: str) -> bool:

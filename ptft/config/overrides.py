@@ -10,14 +10,6 @@ from ptft.config.wording import KeyPath, dotted, printable, shown
 from ptft.errors import ConfigError, Fault
 
 
-class _MalformedError(Exception):
-    """An override that cannot be applied; its text is the sentence to show."""
-
-    def __init__(self, path: KeyPath, message: str) -> None:
-        self.path = path
-        super().__init__(message)
-
-
 def override(document: Document, settings: Sequence[str]) -> Document:
     """The document with every `key=value` applied in order; what cannot be applied is among its faults.
 
@@ -33,8 +25,8 @@ def override(document: Document, settings: Sequence[str]) -> Document:
         try:
             path, value = _split(setting)
             created = _put(changed.data, path, value)
-        except _MalformedError as error:
-            faults.append(Fault(0, dotted(error.path), str(error), place))
+        except ConfigError as error:
+            faults += [replace(fault, line=0, place=place) for fault in error.faults]
             continue
         for origins in (changed.lines, changed.places):
             for stale in [key for key in origins if key[: len(path)] == path]:
@@ -47,15 +39,12 @@ def _split(setting: str) -> tuple[KeyPath, Any]:
     key, equals, text = setting.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals:
-        raise _MalformedError((), "expected key=value, for example optim.lr=0.1.")
+        raise _malformed((), "expected key=value, for example optim.lr=0.1.")
     if not all(path):
-        raise _MalformedError((), "the key before = is empty or has an empty part.")
+        raise _malformed((), "the key before = is empty or has an empty part.")
     if len(path) > MAX_DEPTH:
-        raise _MalformedError((), f"the key is nested deeper than {MAX_DEPTH} levels.")
-    try:
-        return path, parse_value(text)
-    except ConfigError as error:
-        raise _MalformedError(path, " ".join(fault.message for fault in error.faults)) from None
+        raise _malformed((), f"the key is nested deeper than {MAX_DEPTH} levels.")
+    return path, parse_value(text, path)
 
 
 def _put(data: dict[str, Any], path: KeyPath, value: Any) -> list[KeyPath]:
@@ -69,7 +58,12 @@ def _put(data: dict[str, Any], path: KeyPath, value: Any) -> list[KeyPath]:
             created.append(path[:end])
         elif not isinstance(inner, dict):
             message = f"{dotted(path[:end])} is {shown(inner)}, which has no keys. Set it as a whole."
-            raise _MalformedError(path, message)
+            raise _malformed(path, message)
         section = inner
     section[str(path[-1])] = value
     return created
+
+
+def _malformed(path: KeyPath, message: str) -> ConfigError:
+    """An override that cannot be applied."""
+    return ConfigError("--set", [Fault(0, dotted(path), message)])

@@ -6,15 +6,18 @@
     measured/*              what was measured, one small file each
     shards/INDEX/*          where images lie in larger files; see `ptft.data.shards.index`
 
-All of it can be thrown away at any time. Whatever goes wrong here is said in a line and never ends a run.
+All of it can be thrown away at any time. Only what is called as ptft calls its files counts as the cache's own: the
+folder may be one that holds other things, which are neither counted nor removed. Whatever goes wrong here is said in a
+line and never ends a run.
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +25,14 @@ from typing import NamedTuple, TextIO
 
 from ptft.data.decode import decoder
 from ptft.data.records import Record
-from ptft.data.segments import NUM_DIGEST_BYTES, SUFFIX, DamagedSegmentError, Segment, remove_unused
+from ptft.data.segments import NUM_DIGEST_BYTES, DamagedSegmentError, Segment, is_segment, remove_unused
+from ptft.data.shards import index
 from ptft.storage import durable_file, is_unfinished, told_size
 
 _SECONDS_BETWEEN_LOOKS = 0.1
+_SHELF = re.compile(r"[0-9a-f]{20}")
+_KEY = re.compile(r"[0-9a-f]{32}")
+"""Of a measurement, and of an index of shards."""
 
 
 class CacheError(Exception):
@@ -231,7 +238,7 @@ class Cache:
 
     def _tidy(self, is_final: bool) -> None:
         """Removes what killed processes left in shelves that nobody adds to now; and the empty ones, at last."""
-        for folder in self.folder.glob("images/*"):
+        for folder in _called(_SHELF, self.folder.glob("images/*")):
             with suppress(OSError), (folder / ".lock").open("a+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _sweep(folder)
@@ -250,12 +257,19 @@ class Cache:
     def files(self) -> list["CachedFile"]:
         """Everything that is kept, in no order."""
         found = []
-        images, others = self.folder.glob(f"images/*/*{SUFFIX}"), self.folder.glob("measured/*")
-        for path in (*images, *others, *self.folder.glob("shards/*/*")):
+        for path in (*self._segments(), *_called(_KEY, self.folder.glob("measured/*")), *self._indexes()):
             with suppress(OSError):  # removed meanwhile
                 status = path.stat()
                 found.append(CachedFile(path, status.st_size, status.st_mtime))
         return found
+
+    def _segments(self) -> Iterator[Path]:
+        shelves = _called(_SHELF, self.folder.glob("images/*"))
+        return (path for shelf in shelves for path in shelf.glob("*") if is_segment(path))
+
+    def _indexes(self) -> Iterator[Path]:
+        folders = _called(_KEY, self.folder.glob("shards/*"))
+        return (path for folder in folders for path in folder.glob("*") if _final_name(path) in index.FILES)
 
     def clear(self, keep_bytes: int = 0) -> tuple[int, int]:
         """Removes what was used least recently, until no more than `keep_bytes` stay or the rest is in use.
@@ -268,7 +282,7 @@ class Cache:
             if stays > keep_bytes and remove_unused(file.path):
                 stays -= file.num_bytes
         self._tidy(is_final=True)
-        for folder in self.folder.glob("shards/*"):
+        for folder in _called(_KEY, self.folder.glob("shards/*")):
             with suppress(OSError):  # not empty
                 folder.rmdir()
         return before - stays, stays
@@ -360,10 +374,19 @@ def _make(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def _called(pattern: re.Pattern[str], paths: Iterable[Path]) -> Iterator[Path]:
+    """Those whose name is such a one, or was to be when a process died that wrote them."""
+    return (path for path in paths if pattern.fullmatch(_final_name(path)))
+
+
+def _final_name(path: Path) -> str:
+    return path.name[1:].rsplit(".", 2)[0] if is_unfinished(path) else path.name
+
+
 def _listed(folder: Path) -> list[Path]:
     """The segments in a folder; none where there is no folder."""
     try:
-        return [path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")]
+        return [path for path in folder.iterdir() if is_segment(path)]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ NUM_DIGEST_BYTES = 16
 """Of a key, and of the digest of an image's file."""
 
 _MAGIC = b"ptft-im1"
+_NAME = re.compile(r"[0-9]{20}-[0-9a-f]{6}" + re.escape(SUFFIX))
 _TRAILER = struct.Struct("<8sQIIQ16s")
 _NUM_PER_IMAGE = 2 * NUM_DIGEST_BYTES
 
@@ -41,6 +43,11 @@ class DamagedSegmentError(ValueError):
 def new_segment_path(folder: Path) -> Path:
     """A name of its own, that sorts after all names given before."""
     return folder / f"{time.time_ns():020d}-{os.urandom(3).hex()}{SUFFIX}"
+
+
+def is_segment(path: Path) -> bool:
+    """Whether a file is called as `new_segment_path` calls them."""
+    return _NAME.fullmatch(path.name) is not None
 
 
 @dataclass

@@ -36,6 +36,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ptft.data.sources.listing import is_folder
 from ptft.errors import StorageError, UsageError
 from ptft.storage import write_text_durably
 
@@ -254,9 +255,9 @@ def check_replaceable(path: Path, flag: str) -> None:
         UsageError: it is a folder, lies in none, or is no page of ptft.
         StorageError: it cannot be read.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{flag} {path}: a folder. Name a file, for example {path / 'report.html'}.")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}.")
     try:
         is_ours = not path.exists() or _SIGNATURE in path.read_bytes()[:5000]

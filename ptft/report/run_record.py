@@ -68,7 +68,8 @@ def read_run(path: Path) -> RunRecord:
         StorageError: summary.json is damaged, or a file cannot be read.
     """
     folder = RunFolder(path)
-    _check(folder)
+    with storage_errors(path, "read"):
+        _check(folder)
     config = read(folder.config).data
     with storage_errors(path, "read"):
         status = _parse(folder.status) or {}

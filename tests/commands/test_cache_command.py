@@ -95,6 +95,13 @@ def test_list_and_clear(ptft: Ptft, config: Path, photos: Path) -> None:
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.parametrize("size", ["inf", "1e+300"])
+def test_no_number_of_gigabytes_to_keep_is_refused(ptft: Ptft, size: str) -> None:
+    refused = ptft("cache", "clear", "--cache-dir", "kept", "--keep-gb", size)
+    assert refused.code == 2
+    assert f"--keep-gb: {size} is no number of gigabytes" in refused.err
+
+
 def test_the_folder_and_its_limit_come_from_the_environment(
     ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -109,10 +116,11 @@ def test_the_folder_and_its_limit_come_from_the_environment(
     result = ptft("pretrain", config)
     assert result.code == 0
     assert "do not fit into mine, which may hold 10.0 kB (PTFT_CACHE_GB)" in result.err
-    monkeypatch.setenv("PTFT_CACHE_GB", "much")
-    refused = ptft("pretrain", config, "--out", "b")
-    assert refused.code == 2
-    assert "PTFT_CACHE_GB: 'much' is no number of gigabytes" in refused.err
+    for told in ("much", "1e300"):
+        monkeypatch.setenv("PTFT_CACHE_GB", told)
+        refused = ptft("pretrain", config, "--out", "b")
+        assert refused.code == 2
+        assert f"PTFT_CACHE_GB: {told!r} is no number of gigabytes" in refused.err
 
 
 def test_options_that_contradict_each_other_are_refused(ptft: Ptft, config: Path) -> None:

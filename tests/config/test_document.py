@@ -89,6 +89,7 @@ def test_byte_order_mark_and_windows_line_ends_are_harmless(tmp_path: Path) -> N
     [
         ("a: 1\nb: 2\na: 3", 3, "a", "already set in line 1. Keep one of the two."),
         ("t:\n  a: 1\n  a: 1", 3, "t.a", "already set in line 2. Keep one of the two."),
+        ("s: 0\nt: {a: 1, a: 2}", 2, "t.a", "there twice. Keep one of the two."),
         ("a: *x", 1, "a", ALIASES),
         ("a: [1, *x]", 1, "a[1]", ALIASES),
         ("a: &x 1", 1, "a", ANCHORS),

@@ -397,6 +397,17 @@ def test_fault_inside_an_override_is_placed_there(write: Write) -> None:
     )
 
 
+def test_every_fault_of_the_text_of_an_override_is_told_with_its_key() -> None:
+    twice, two = "train={steps: 2, steps: 3}", "data={classes: [.inf], root: *a}"
+    assert report(None, "data.name=fashion-mnist-10k", twice, two, "seed={a: [}", "optim.lr=.inf")[:-1] == [
+        f"--set {two}: data.classes[0]: .inf is not a finite number. Put it in quotes if it is text.",
+        f"--set {two}: data.root: aliases (*a) are not supported. Write the value again.",
+        "--set optim.lr=.inf: optim.lr: .inf is not a finite number. Put it in quotes if it is text.",
+        "--set seed={a: [}: seed: a value is missing here.",
+        f"--set {twice}: train.steps: there twice. Keep one of the two.",
+    ]
+
+
 def test_override_of_a_name_leaves_faults_of_the_old_keys_in_the_file(write: Write) -> None:
     path = write("data: {name: fashion-mnist-10k}\nmodel:\n  name: small-cnn\n  widths: [3]\n")
     assert report(path, "model.name=resnet18")[:-1] == [

@@ -453,6 +453,38 @@ class TestRoom:
         assert kept.cache().clear()[1] == 0
         assert kept.segments() == []
 
+    def test_what_others_keep_in_the_same_folder_is_neither_counted_nor_removed(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        num_own = len(kept.cache().files())
+        shelf, key = kept.segments()[0].parent.name, "0123456789abcdef" * 2
+        theirs = [
+            "measured/results.csv",
+            f"measured/{key}.csv",
+            "measured/.results.csv.1.tmp",
+            "shards/train/t-0000.tar",
+            f"shards/{key}/t-0000.tar",
+            "shards/train/rows.npy",
+            f"images/{shelf}/holiday.images",
+            "images/train/00000000000000000001-000000.images",
+            "images/train/.begun.tmp",
+        ]
+        ours = [f"shards/{key}/rows.npy", f"shards/{key}/.names.npy.1.tmp", f"measured/.{key}.1.tmp"]
+        for name in (*theirs, *ours):
+            (kept.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (kept.folder / name).write_bytes(bytes(1000))
+        (kept.folder / "shards" / "empty").mkdir()
+        (kept.folder / "images" / "empty").mkdir()
+        cache = kept.cache(limit_bytes=1)
+        assert {str(file.path.relative_to(kept.folder)) for file in cache.files()}.isdisjoint(theirs)
+        assert len(cache.files()) == num_own + len(ours)
+        cache.make_room(1)
+        assert cache.files() == []
+        assert cache.clear() == (0, 0)
+        left = {str(path.relative_to(kept.folder)) for path in kept.folder.rglob("*") if path.is_file()}
+        assert left - {f"images/{shelf}/.lock"} == set(theirs)
+        assert (kept.folder / "shards" / "empty").is_dir()
+        assert (kept.folder / "images" / "empty").is_dir()
+
     def test_a_full_disk_is_told_and_passed_over(self, photos: Path, kept: Kept) -> None:
         with files_of_at_most(5000):
             found = task(photos, kept.cache())

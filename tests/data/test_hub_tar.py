@@ -211,6 +211,8 @@ def test_places_that_hold_no_shards_say_what_to_do(tmp_path: Path) -> None:
         "empty": r"no manifest\.json, no \.tar and no \.parquet files .*data\.name: folder",
         "nowhere": "no such folder, and no name of a data set",
         "x.tar": "no such file",
+        "x" * 300: "no such folder, and no name of a data set",
+        "x" * 300 + ".tar": "no such file",
         "x.zip": r"neither a \.tar nor a \.parquet file",
     }.items():
         with pytest.raises(DataError, match=sentence):

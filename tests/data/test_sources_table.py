@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ptft.data.records import Source
+from ptft.data.sources.row_labels import NumberColumns
 from ptft.data.sources.table import Csv
 from ptft.errors import DataError
 
@@ -15,7 +16,7 @@ from ptft.errors import DataError
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "set"
     (folder / "sub").mkdir(parents=True)
-    for name in ("a.png", "b.png", "c.png", "sub/d.png", "with, comma.png", "..odd.png"):
+    for name in ("a.png", "b.png", "c.png", "sub/d.png", "with, comma.png", "..odd.png", "sub/plain"):
         (folder / name).write_bytes(b"not decoded")
     (tmp_path / "outside.png").write_bytes(b"not decoded")
     return folder
@@ -134,6 +135,14 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         r"t\.csv:1: no column path; the columns are Path, label\. "
         r"Name yours in the config, for example data\.path_column: Path\.$",
     ),
+    "no header": (
+        "a000.PNG,x\nb.png,y\n",
+        {},
+        r"t\.csv:1: no header line: the first line is of the image a000\.PNG already\. "
+        r"Write a line above it that names the columns, for example path,label\.$",
+    ),
+    "no header, label first": ("x;a.png\ny;b.png\n", {"label_column": "kind"}, r"for example path;kind\.$"),
+    "no header, no suffix": ("sub/plain,x\nb,y\n", {}, r"t\.csv:1: no header line: .* the image sub/plain already"),
     "no label column": (
         "path,labels\na.png,x\n",
         {},
@@ -181,6 +190,27 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     ),
     "repetition": (HEADER + "a.png,x\nb.png,y\na.png,x\n", {}, r"t\.csv:4: a\.png is already on line 2\n"),
 }
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("cell", ["3.5", " 3.5 ", "+3.5", "35e-1", "3.50"])
+    def test_many_spellings_of_one_number(self, cell: str) -> None:
+        assert NumberColumns(("age",)).read([cell]).targets == (3.5,)
+
+    @pytest.mark.parametrize("cell", ["", "3,5", "nan", "inf", "1e999", "1_000", "\uff13\uff15", "\u0663", "0x10"])
+    def test_what_is_no_number_in_a_config_is_none_here(self, cell: str) -> None:
+        with pytest.raises(ValueError, match=r"^column age has .+; write a number, for example 3\.5$"):
+            NumberColumns(("age",)).read([cell])
+
+    @pytest.mark.parametrize("cell", ["1e300", "-3.5e38"])
+    def test_what_no_model_can_compute_with_is_refused(self, root: Path, cell: str) -> None:
+        columns = NumberColumns(("age", "price"))
+        assert columns.read(["1", "3.3e38"]).targets == (1.0, 3.3e38)
+        (root / "t.csv").write_text(f"path,age,price\na.png,1,2\nb.png,3,{cell}\n")
+        with pytest.raises(
+            DataError, match=rf"t\.csv:3: b\.png: column price has '{cell}', beyond 3\.4e\+38; count in a larger unit"
+        ):
+            Csv(path=str(root / "t.csv")).open_labelled(columns)
 
 
 class TestMistakes:

@@ -8,7 +8,7 @@ from typing import Any
 from ptft.data.shards.columns import Columns, find_columns
 from ptft.data.shards.parquet import found
 from ptft.data.shards.store import Found, ShardFile, Stamp
-from ptft.data.sources.listing import printable
+from ptft.data.sources.listing import is_file, printable
 
 _GROUP = 1000
 
@@ -78,6 +78,6 @@ def _bytes_of(cell: Any) -> object:
     if not isinstance(cell, Mapping):
         return cell
     content, path = cell.get("bytes"), cell.get("path")
-    if content is None and path and Path(path).is_file():
+    if content is None and path and is_file(Path(path)):
         return Path(path).read_bytes()
     return content

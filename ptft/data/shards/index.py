@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _VERSION = 2
 _NUM_THREADS = 4
+_ROWS, _NAMES, _ABOUT = "rows.npy", "names.npy", "index.json"
+FILES = (_ROWS, _NAMES, _ABOUT)
+"""Names of the files of a kept index."""
 
 ROW = np.dtype(
     [
@@ -102,9 +105,9 @@ def _key(files: Sequence["ShardFile"], format_: "Format", stamps: Sequence["Stam
 def _load(folder: Path) -> Index | None:
     """What was kept; None where there is nothing, or not all of it."""
     try:
-        about = json.loads((folder / "index.json").read_text())
-        rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
-        names = np.load(folder / "names.npy", mmap_mode="r", allow_pickle=False)
+        about = json.loads((folder / _ABOUT).read_text())
+        rows = np.load(folder / _ROWS, mmap_mode="r", allow_pickle=False)
+        names = np.load(folder / _NAMES, mmap_mode="r", allow_pickle=False)
         labels = tuple(map(str, about["labels"]))
         if rows.dtype != ROW or [len(rows), len(names)] != about["sizes"] or _sum_of(rows, names) != about["sum"]:
             return None
@@ -123,12 +126,12 @@ def _sum_of(rows: np.ndarray, names: np.ndarray) -> str:
 
 def _keep(index: Index, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / "rows.npy", lambda file: np.save(file, index.rows, allow_pickle=False))
-    write_durably(folder / "names.npy", lambda file: np.save(file, index.names, allow_pickle=False))
+    write_durably(folder / _ROWS, lambda file: np.save(file, index.rows, allow_pickle=False))
+    write_durably(folder / _NAMES, lambda file: np.save(file, index.names, allow_pickle=False))
     sizes = [len(index.rows), len(index.names)]
     about = {"labels": index.labels, "sizes": sizes, "sum": _sum_of(index.rows, index.names)}
     # Last: without it nothing counts as kept.
-    write_text_durably(folder / "index.json", json.dumps(about))
+    write_text_durably(folder / _ABOUT, json.dumps(about))
 
 
 def _build(files: Sequence["ShardFile"], format_: "Format") -> Index:

@@ -12,7 +12,7 @@ from ptft.config.base import Config, Names
 from ptft.data.records import Part
 from ptft.data.shards.index import Index
 from ptft.data.shards.store import ShardFile
-from ptft.data.sources.listing import printable
+from ptft.data.sources.listing import is_file, printable
 from ptft.errors import DataError
 from ptft.storage import storage_errors
 
@@ -65,7 +65,7 @@ class Manifest(Config):
 
 def is_packed(folder: Path) -> bool:
     """Whether `ptft pack` wrote this folder."""
-    return (folder / MANIFEST).is_file()
+    return is_file(folder / MANIFEST)
 
 
 def part_name(part: Part | None) -> str:
@@ -108,7 +108,7 @@ def check_files(manifest: Manifest, folder: Path) -> None:
     """
     for shard in manifest.shards:
         path = folder / shard.file
-        if Path(shard.file).name != shard.file or not path.is_file():
+        if Path(shard.file).name != shard.file or not is_file(path):
             raise DataError(f"{printable(folder)}: shard {printable(shard.file)} of the manifest is missing.")
         if (size := path.stat().st_size) != shard.num_bytes:
             raise DataError(

@@ -12,7 +12,7 @@ from ptft.data.shards.parquet import ParquetFormat
 from ptft.data.shards.store import Format, ShardFile
 from ptft.data.shards.tar import TarFormat
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import file_mode, printable, some
+from ptft.data.sources.listing import file_mode, is_file, is_folder, printable, some
 from ptft.errors import DataError, UsageError
 from ptft.paths import user_path
 
@@ -52,10 +52,10 @@ def find_files(config: "Hub") -> HubFiles:
         UsageError: a package is missing.
     """
     path = user_path(config.path)
-    if path.is_dir():
+    if is_folder(path):
         return _in_folder(path, config)
     if path.suffix.lower() in ENDINGS or file_mode(path) is not None:
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(f"{printable(path)}: no such file (looked in {printable(Path.cwd())}).")
         if path.suffix.lower() not in ENDINGS:
             raise DataError(f"{printable(path)}: neither a .tar nor a .parquet file.")
@@ -78,11 +78,11 @@ def _in_folder(folder: Path, config: "Hub") -> HubFiles:
         from ptft.data.sources.hub_names import open_repository
 
         return open_repository(folder, f"data set in {printable(folder)}", config)
-    if any((folder / name).is_file() for name in _SAVED):
+    if any(is_file(folder / name) for name in _SAVED):
         from ptft.data.sources.hub_names import open_saved
 
         return open_saved(folder, config)
-    found = {path for ending in ENDINGS for path in folder.rglob(f"*{ending}") if path.is_file()}
+    found = {path for ending in ENDINGS for path in folder.rglob(f"*{ending}") if is_file(path)}
     names = sorted((path.relative_to(folder).as_posix(), path) for path in found)
     files = {ShardFile(path.absolute(), printable(name), part_of(name)): path.suffix.lower() for name, path in names}
     if not files:

@@ -58,6 +58,16 @@ def file_mode(path: Path) -> int | None:
         return None
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at `path`, links followed; unlike Path.is_dir, False also where that cannot be looked up."""
+    return stat.S_ISDIR(file_mode(path) or 0)
+
+
+def is_file(path: Path) -> bool:
+    """As `is_folder`, for a regular file."""
+    return stat.S_ISREG(file_mode(path) or 0)
+
+
 def existing_folder(path: str) -> Path:
     """The folder at `path`, `~` expanded.
 

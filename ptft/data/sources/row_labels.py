@@ -10,6 +10,8 @@ from ptft.data.sources.listing import printable, some
 from ptft.errors import DataError
 
 _SEPARATORS = ";,|"
+_LARGEST = 3.4e38
+"""Of the numbers that float32, which models compute in, can hold; the squares of such still fit into float64."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,15 @@ class NumberColumns:
 
     def _number(self, name: str, cell: str) -> float:
         try:
-            number = float(cell)
+            # As in configs, `1_000` is text, and so are the digits of other scripts; float() takes both.
+            number = float(cell) if cell.isascii() and "_" not in cell else math.nan
         except ValueError:
             number = math.nan
+        found = repr(printable(cell)) if cell else "nothing"
         if not math.isfinite(number):
-            found = repr(printable(cell)) if cell else "nothing"
             raise ValueError(f"column {printable(name)} has {found}; write a number, for example 3.5")
+        if abs(number) > _LARGEST:
+            raise ValueError(f"column {printable(name)} has {found}, beyond {_LARGEST:g}; count in a larger unit")
         return number
 
     def classes(self, records: Sequence[Record], table: str) -> tuple[str, ...]:

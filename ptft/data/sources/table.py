@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
-from ptft.data.sources.listing import existing_folder, file_mode, printable, some
+from ptft.data.sources.listing import IMAGE_SUFFIXES, existing_folder, file_mode, is_file, printable, some
 from ptft.data.sources.row_labels import LabelCells, OneLabel
 from ptft.errors import DataError
 from ptft.paths import user_path
@@ -71,6 +71,7 @@ class Csv(DataConfig):
         file = user_path(self.path)
         root = file.parent if self.root is None else existing_folder(self.root)
         table = _Table(printable(self.path), _text(file, printable(self.path)))
+        table.check_header(root, [self.path_column, *cells.columns])
         path = table.column(self.path_column, "data.path_column")
         labels = [table.column(name, cells.key) for name in cells.columns]
         split = self._split(table)
@@ -116,19 +117,19 @@ class _Table:
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
-        delimiter = _delimiter(text)
-        lines = self._read(text, delimiter)
+        self.delimiter = _delimiter(text)
+        lines = self._read(text)
         self.header = [name.strip() for name in next(lines, (0, []))[1]]
         if not self.header:
             raise DataError(f"{name}: the file is empty. Its first line must name the columns, for example path,label.")
         if len(self.header) > _MAX_COLUMNS:
             raise DataError(f"{name}:1: {len(self.header):,} columns; at most {_MAX_COLUMNS:,} can be read.")
-        self.rows = [(line, self._complete(line, row, delimiter)) for line, row in lines]
+        self.rows = [(line, self._complete(line, row)) for line, row in lines]
         if not self.rows:
             raise DataError(f"{name}: a header but no rows; list one image per line.")
 
-    def _read(self, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    def _read(self, text: str) -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader(StringIO(text, newline=""), delimiter=self.delimiter, skipinitialspace=True, strict=True)
         line = 1
         try:
             for row in reader:
@@ -138,14 +139,28 @@ class _Table:
         except csv.Error as error:
             raise DataError(f"{self.name}:{line}: not a csv row: {error}.") from error
 
-    def _complete(self, line: int, row: list[str], delimiter: str) -> list[str]:
+    def _complete(self, line: int, row: list[str]) -> list[str]:
         if len(row) == len(self.header):
             return row
-        shown = "tab" if delimiter == "\t" else delimiter
+        shown = "tab" if self.delimiter == "\t" else self.delimiter
         raise DataError(
             f"{self.name}:{line}: {len(row)} {'field' if len(row) == 1 else 'fields'} where the header has "
             f'{len(self.header)}. Put fields that contain "{shown}" in double quotes.'
         )
+
+    def check_header(self, root: Path, wanted: Sequence[str]) -> None:
+        """Raises DataError where the first line names none of the wanted columns, and an image below `root` instead."""
+        if set(wanted) & set(self.header):
+            return
+        images = [name for name in self.header if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        if is_file(root / self.header[0]):
+            images.insert(0, self.header[0])
+        if images:
+            example = printable(self.delimiter.join(wanted))
+            raise DataError(
+                f"{self.name}:1: no header line: the first line is of the image {printable(images[0])} already. Write "
+                f"a line above it that names the columns, for example {example}."
+            )
 
     def column(self, wanted: str, key: str) -> int:
         """Index of the column that `key` of the config names."""
