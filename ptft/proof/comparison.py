@@ -9,15 +9,7 @@ from ptft.proof.leak import LeakCheck
 from ptft.proof.learning_rates import Choice
 from ptft.proof.mcnemar import McNemar
 from ptft.proof.spread import Spread
-from ptft.proof.verdict import Verdict, Worth, overall_of
-
-_HEADS: dict[Verdict, str] = {
-    "helped": "pretraining helped",
-    "hurt": "pretraining hurt (negative transfer)",
-    "mixed": "pretraining helped at some numbers of labels and hurt at others",
-    "within noise": "the difference is within noise",
-    "too few seeds to tell": "too few seeds to tell",
-}
+from ptft.proof.verdict import HEADS, Verdict, Worth, overall_of
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ class Comparison:
 
     def sentence(self) -> str:
         """`pretraining helped: +8.1 points (95 % interval +5.0 to +11.2) at 5 labels a class; …`."""
-        return f"{_HEADS[self.verdict]}: {self.clauses()}"
+        return f"{HEADS[self.verdict]}: {self.clauses()}"
 
     def clauses(self) -> str:
         """The sentence without its head: each point, with its own verdict where that is another."""
