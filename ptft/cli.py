@@ -646,8 +646,11 @@ def _origin(settings: "FinetuneConfig", config: Path | None) -> str:
 def _check_apart(folder: Path, settings: "RunConfig") -> None:
     """A run folder inside the images would become a class."""
     root = getattr(settings.data, "root", None)
-    if root and Path(root).expanduser().resolve() in folder.resolve().parents and settings.data.name == "folder":
-        raise UsageError(f"the run folder {folder} would lie among the images in {root}. Choose another with --out.")
+    if root is None or settings.data.name != "folder":
+        return
+    place = Path(root).expanduser().resolve()
+    if place in folder.resolve().parents:
+        raise UsageError(f"the run folder {folder} would lie among the images in {place}. Choose another with --out.")
 
 
 def _train(

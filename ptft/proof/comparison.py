@@ -11,6 +11,9 @@ from ptft.proof.mcnemar import McNemar
 from ptft.proof.spread import Spread
 from ptft.proof.verdict import HEADS, Verdict, Worth, overall_of
 
+# The bootstrap over fewer gives too narrow an interval, see `paired_bootstrap`.
+_FEW_TEST_IMAGES = 20
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -147,7 +150,7 @@ class Comparison:
 
     def sentence(self) -> str:
         """`pretraining helped: +8.1 points (95 % interval +5.0 to +11.2) at 5 labels a class; …`."""
-        return f"{HEADS[self.verdict]}: {self.clauses()}"
+        return ". ".join(filter(None, [f"{HEADS[self.verdict]}: {self.clauses()}", self.caution()]))
 
     def clauses(self) -> str:
         """The sentence without its head: each point, with its own verdict where that is another."""
@@ -156,6 +159,12 @@ class Comparison:
             own = "" if point.verdict == self.verdict else f", {point.verdict}"
             parts.append(f"{told(point.gain.difference)} at {per_class(point.labels)}{own}")
         return "; ".join(parts)
+
+    def caution(self) -> str:
+        """What to bear in mind where the test images are few: resampled, so few stand for no others; else empty."""
+        if self.num_test >= _FEW_TEST_IMAGES:
+            return ""
+        return f"Few test images (n = {self.num_test}) say little: the interval knows of no others than these."
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for compare.json and `--json`."""

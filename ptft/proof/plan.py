@@ -16,7 +16,7 @@ from ptft.data.task import prepare
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.proof.cells import Setting
-from ptft.proof.design import Labels, order_of
+from ptft.proof.design import Labels, order_of, told_seeds
 from ptft.proof.leak import LeakCheck, SeenSet, check_leaks, seen_sets
 from ptft.proof.start import fingerprint_of
 from ptft.report.console import Console
@@ -111,7 +111,7 @@ def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[Source
     seeds = config.compare.seeds
     if seeds % len(sources):
         raise UsageError(
-            f"compare.seeds: {seeds} seeds cannot be shared out among {len(sources)} checkpoints. "
+            f"compare.seeds: {told_seeds(seeds)} cannot be shared out among {len(sources)} checkpoints. "
             f"Give --seeds {-(-seeds // len(sources)) * len(sources)}."
         )
     weights = [read_source(source, config.model) for source in sources]
@@ -252,7 +252,7 @@ def tell_plan(found: Plan, console: Console) -> None:
         f"target: {found.origin}: {len(found.classes)} classes, {len(found.test):,} test images; learning rates are "
         f"chosen on {found.num_validation:,} validation images, the same for every run and no test images.\n"
         f"labels a class, and steps and batch size of every arm: {budgets}.\n"
-        f"{', '.join(section.arms)}; {section.seeds} seeds, learning rates tried on {tuning} of them: at least "
+        f"{', '.join(section.arms)}; {told_seeds(section.seeds)}, learning rates tried on {tuning} of them: at least "
         f"{num_runs:,} runs."
     )
     if (count := len(setting.sources)) > 1:

@@ -269,6 +269,9 @@ def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place
         code, said = refusal("--set", setting)
         assert code == 2
         assert sentence in said
+    code, said = refusal("--data", ".")
+    assert code == 2
+    assert f"the run folder out would lie among the images in {tmp_path}. Choose another with --out." in said
     code, said = refusal("--set", "data.labels_per_class=3")
     assert code == 2
     assert "Set compare.labels_per_class" in said
