@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from ptft.config.load import dump, load
 from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.task import listing_of
 from ptft.errors import DataError, NotFiniteError, UsageError
-from ptft.proof.cells import Cell, Setting, is_finished, predict_cells, predictions_path, train_cell
-from ptft.proof.comparison import Comparison
+from ptft.proof.cells import Cell, Setting, has_diverged, is_finished, predict_cells, predictions_path, train_cell
+from ptft.proof.comparison import Comparison, per_class
 from ptft.proof.comparison_page import page_of_comparison
+from ptft.proof.design import ARM_NAMES
 from ptft.proof.judge import judge
-from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells
+from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells, tuning_cells
 from ptft.proof.plan import Plan, check_target, plan, tell_plan
 from ptft.proof.table import print_comparison
 from ptft.proof.workers import Workers
@@ -99,9 +100,9 @@ def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[
     setting = found.setting
     with Workers(_num_workers(setting.config), check_stop) as workers:
         choices = choose_learning_rates(setting, partial(_train_all, setting, workers, console))
+        _check_some_finite(setting, choices)
         chosen = [cell for place, choice in choices.items() for cell in chosen_cells(setting, place, choice)]
-        unusable = [cell for cell in chosen if is_finished(setting, cell) and not _is_usable(setting, cell)]
-        for cell in unusable:  # lost before, and its weights removed; a wider or narrower grid now chooses it
+        for cell in filter(partial(_is_lost, setting), chosen):
             with storage_errors(setting.folder(cell).path, "remove"):
                 shutil.rmtree(setting.folder(cell).path)
         _train_all(setting, workers, console, chosen)
@@ -117,8 +118,10 @@ def _num_workers(config: CompareConfig) -> int:
     return 1 if pick_device(config.device).type == "cuda" else num_cores()
 
 
-def _is_usable(setting: Setting, cell: Cell) -> bool:
-    return predictions_path(setting, cell).exists() or setting.folder(cell).best.exists()
+def _is_lost(setting: Setting, cell: Cell) -> bool:
+    """Whether a cell was not chosen before, and its weights removed; a wider or narrower grid may choose it now."""
+    has_result = predictions_path(setting, cell).exists() or setting.folder(cell).best.exists()
+    return is_finished(setting, cell) and not has_diverged(setting, cell) and not has_result
 
 
 def _train_all(setting: Setting, workers: Workers, console: Console, cells: Sequence[Cell]) -> None:
@@ -140,8 +143,21 @@ def _train_all(setting: Setting, workers: Workers, console: Console, cells: Sequ
         workers.run([partial(train_cell, setting, cell) for cell in waiting], done)
 
 
+def _check_some_finite(setting: Setting, choices: Mapping[Place, Choice]) -> None:
+    lost = [
+        f"{ARM_NAMES[place[0]]} at {per_class(place[1])} ({', '.join(f'{lr:g}' for lr in choice.tried)})"
+        for place, choice in choices.items()
+        if all(has_diverged(setting, cell) for cell in tuning_cells(setting, place, tuple(choice.tried)))
+    ]
+    if lost:
+        raise NotFiniteError(
+            f"every learning rate tried diverged: {'; '.join(lost)}. Give lower ones in compare.lrs, or set "
+            "train.clip_norm."
+        )
+
+
 def _check_finite(setting: Setting, cells: Sequence[Cell]) -> None:
-    if diverged := [cell.name for cell in cells if setting.folder(cell).read_summary() is None]:
+    if diverged := [cell.name for cell in cells if has_diverged(setting, cell)]:
         raise NotFiniteError(
             f"{', '.join(diverged)}: training diverged, at a learning rate that was good for other seeds. "
             "Give lower ones in compare.lrs, or set train.clip_norm."

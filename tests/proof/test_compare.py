@@ -199,6 +199,23 @@ def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
     assert not (place / "refused/cells").exists()
 
 
+def test_where_every_learning_rate_diverged_it_is_said_so_and_none_is_run_again(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    hopeless = [*COMPARE, "--labels-per-class", "2", "--seeds", "2", "--set", "compare.jobs=1", "--out", "hopeless"]
+    hopeless += ["--set", "compare.lrs={random: [1e30], pretrained: [0.1]}", "--set", "compare.probe=false"]
+    for command, said in ((hopeless, "2 of 2 runs to do"), ([*hopeless, "--resume"], "learning rates are chosen")):
+        result = ptft(*command)
+        assert (result.code, result.out) == (6, "")
+        assert (
+            "every learning rate tried diverged: random weights at 2 labels a class (1e+30). Give lower" in result.err
+        )
+        assert "good for other seeds" not in result.err
+        assert said in result.err
+        assert result.err.count("runs to do") == said.count("runs to do")
+
+
 def children(process: Running) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
