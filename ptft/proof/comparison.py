@@ -164,7 +164,7 @@ class Comparison:
         """What to bear in mind where the test images are few: resampled, so few stand for no others; else empty."""
         if self.num_test >= _FEW_TEST_IMAGES:
             return ""
-        return f"Few test images (n = {self.num_test}) say little: the interval knows of no others than these."
+        return f"n = {self.num_test} test images are few: neither interval nor verdict knows of others."
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for compare.json and `--json`."""

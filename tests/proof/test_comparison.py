@@ -43,7 +43,7 @@ def test_a_verdict_from_few_test_images_says_that_they_are_few(num_images: int, 
     right = np.zeros((3, num_images), dtype=bool)
     right[:, : num_images * 3 // 5] = True
     found = comparison(right)
-    caution = f"Few test images (n = {num_images}) say little: the interval knows of no others than these."
+    caution = f"n = {num_images} test images are few: neither interval nor verdict knows of others."
     assert found.verdict == "helped"
     assert found.sentence().startswith("pretraining helped: +")
     assert found.sentence().endswith(caution) == is_few
