@@ -203,8 +203,8 @@ def compare(
     from ptft.proof.compare import compare
 
     cache = _cache(cache_dir, no_cache, verify_cache)
-    comparison = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
-    _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
+    result = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
+    _print(json.dumps(result, allow_nan=False) if as_json else result["sentence"])
 
 
 @app.command()

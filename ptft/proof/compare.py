@@ -5,15 +5,16 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ptft.config.load import dump, load
 from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.task import listing_of
 from ptft.errors import DataError, NotFiniteError, UsageError
 from ptft.proof.cells import Cell, Setting, has_diverged, is_finished, predict_cells, predictions_path, train_cell
-from ptft.proof.comparison import Comparison, per_class
+from ptft.proof.comparison import per_class
 from ptft.proof.comparison_page import page_of_comparison
-from ptft.proof.design import ARM_NAMES
+from ptft.proof.design import ARM_NAMES, CompareSection
 from ptft.proof.judge import judge
 from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells, tuning_cells
 from ptft.proof.plan import Plan, check_target, plan, tell_plan
@@ -30,6 +31,8 @@ from ptft.stop import stop_on_signals
 from ptft.storage import storage_errors, write_text_durably
 from ptft.transfer.origin import Origin
 
+_RESULT = "compare.json"
+
 
 def compare(
     config: CompareConfig,
@@ -40,8 +43,10 @@ def compare(
     console: Console,
     command: str,
     cache: CacheOptions = USUAL_CACHE,
-) -> Comparison:
+) -> dict[str, Any]:
     """Compares pretrained with random weights, or goes on with it; cells that are finished are not run again.
+
+    A comparison that is done and is asked for no more is not looked at again: neither its data nor its files.
 
     Args:
         config: as loaded.
@@ -52,6 +57,9 @@ def compare(
         command: as typed.
         cache: for decoded images and measured speeds.
 
+    Returns:
+        What is in `compare.json`, see `Comparison.as_dict`.
+
     Raises:
         PtftError: any of `ptft.errors`.
     """
@@ -59,6 +67,8 @@ def compare(
     with stop_on_signals() as stop, folder.hold(resume=resume):
         folder.identify("compare", *sources)
         config = _as_begun(folder, config)
+        if finished := _finished(folder, config.compare):
+            return finished
         stop.folder = out
         console.log_to(folder.log)
         with end_recorded(folder, console):
@@ -69,15 +79,18 @@ def compare(
             leak = check_target(found, console, stop.check)
             comparison = judge(found, _run(found, console, stop.check), leak, command)
             print_comparison(console, comparison)
-            write_text_durably(out / "compare.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
+            result = comparison.as_dict()
+            write_text_durably(out / _RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
             write_page(folder.report, page_of_comparison(comparison))
             console.say(f"page: {folder.report}")
             folder.write_status("done", 0, 0, exit_code=0, reason=comparison.verdict)
-            return comparison
+            return result
 
 
 def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
     """The config of the comparison in the folder, with the section `compare` as it is given now.
+
+    Numbers of labels that are left open now are those it has.
 
     Raises:
         UsageError: anything else differs: runs that are finished would not be comparable with the others.
@@ -92,7 +105,19 @@ def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
             f"{folder.path} holds a comparison with another config:\n{listed}\n"
             "Only the section compare may change. Resume it with its own config, or choose another folder with --out."
         )
-    return stored.model_copy(update={"compare": config.compare})
+    labels = config.compare.labels_per_class or stored.compare.labels_per_class
+    section = config.compare.model_copy(update={"labels_per_class": labels})
+    return stored.model_copy(update={"compare": section})
+
+
+def _finished(folder: RunFolder, section: CompareSection) -> dict[str, Any] | None:
+    """The result of the comparison in the folder, where it is done and of this very section; else None."""
+    try:
+        result: dict[str, Any] = json.loads((folder.path / _RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_same = result["config"]["compare"] == section.model_dump(mode="json")
+    return result if is_same and folder.read_status().get("state") == "done" else None
 
 
 def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[Place, Choice]:
