@@ -73,10 +73,11 @@ def compare(
         console.log_to(folder.log)
         with end_recorded(folder, console):
             found = plan(config, sources, out, console, cache)
-            write_text_durably(folder.config, dump(found.setting.config, header=command))
             folder.write_status("running", 0, 0)
             tell_plan(found, console)
             leak = check_target(found, console, stop.check)
+            # Only now: a target that cannot be read may be asked for again in another way, `data.on_bad_image` say.
+            write_text_durably(folder.config, dump(found.setting.config, header=command))
             comparison = judge(found, _run(found, console, stop.check), leak, command)
             print_comparison(console, comparison)
             result = comparison.as_dict()
@@ -95,7 +96,7 @@ def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
     Raises:
         UsageError: anything else differs: runs that are finished would not be comparable with the others.
     """
-    if not folder.is_started():
+    if not folder.is_started() or _has_no_cell(folder):
         return config
     stored = load(folder.config, CompareConfig)
     drift, _ = compare_configs(stored, config.model_copy(update={"compare": stored.compare}))
@@ -118,6 +119,12 @@ def _finished(folder: RunFolder, section: CompareSection) -> dict[str, Any] | No
         return None
     is_same = result["config"]["compare"] == section.model_dump(mode="json")
     return result if is_same and folder.read_status().get("state") == "done" else None
+
+
+def _has_no_cell(folder: RunFolder) -> bool:
+    """Whether not even the first cell could begin, because of its images."""
+    cells = folder.path / "cells"
+    return cells.is_dir() and not any(cells.glob("*/config.yaml"))
 
 
 def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[Place, Choice]:

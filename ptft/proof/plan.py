@@ -274,7 +274,13 @@ def _fewest_runs(config: CompareConfig, num_points: int) -> int:
 def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) -> LeakCheck | None:
     """Searches the target's training images, and what the source was trained on, for the target's test images.
 
-    None where `data.leak_check` turns it off.
+    Validation images are read as well, so that a bad image of any part is found before anything is trained.
+
+    Returns:
+        None where `data.leak_check` turns it off; then nothing is read.
+
+    Raises:
+        DataError: an image cannot be read, see `prepare`.
     """
     config = found.setting.config
     if not config.data.leak_check:
@@ -285,7 +291,6 @@ def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) 
         config.data.model_copy(update={"store_size": None}),
         seed=config.seed,
         in_channels=channels,
-        read=("train", "test"),
         check_stop=check_stop,
         cache=found.setting.cache.open(console.say),
     )
