@@ -215,8 +215,8 @@ def compare(
     _check_apart(folder, settings, cache)
     from ptft.proof.compare import compare
 
-    comparison = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
-    _print(json.dumps(comparison.as_dict(), allow_nan=False) if as_json else comparison.sentence())
+    result = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
+    _print(json.dumps(result, allow_nan=False) if as_json else result["sentence"])
 
 
 @app.command()
@@ -259,9 +259,10 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
+    from ptft.data.sources.listing import is_folder
     from ptft.settings import FinetuneConfig
 
-    is_config = data.suffix.lower() in (".yaml", ".yml") and not data.is_dir()
+    is_config = data.suffix.lower() in (".yaml", ".yml") and not is_folder(data)
     target = _load(FinetuneConfig, _read(data) if is_config else None, [], None if is_config else data)
     if target.task.name != "single-label":
         raise UsageError(f"{data}: score needs a single-label task, one class an image, not {target.task.name}.")
@@ -696,13 +697,14 @@ def _located_source(source: str) -> str:
 def _check_apart(folder: Path, settings: "RunConfig", cache: "CacheOptions | None" = None) -> None:
     """A folder of ours inside the images would become a class."""
     root = getattr(settings.data, "root", None)
-    if not root or settings.data.name != "folder":
+    if root is None or settings.data.name != "folder":
         return
+    images = user_path(root).resolve()
     given = [("the run folder", folder, "--out")]
     given += [("the cache", cache.folder, "--cache-dir")] if cache and cache.folder else []
     for name, own, flag in given:
-        if user_path(root).resolve() in own.resolve().parents:
-            raise UsageError(f"{name} {own} would lie among the images in {root}. Choose another with {flag}.")
+        if images in own.resolve().parents:
+            raise UsageError(f"{name} {own} would lie among the images in {images}. Choose another with {flag}.")
 
 
 def _train(

@@ -79,8 +79,7 @@ class RunFolder:
     def _check_ours(self) -> None:
         """Refuses a file, or a folder of other files, before anything is written into it."""
         with storage_errors(self.path, "read"):
-            if self.path.exists() and not self.path.is_dir():
-                raise UsageError(f"{self.path} is a file, not a folder. Choose another --out.")
+            refuse_file(self.path)
             # Listed before it is asked whether a run has begun: one that begins meanwhile is no stranger.
             found = list(self.path.iterdir()) if self.path.exists() else []
             others = {path.name for path in found if not is_unfinished(path)} - _BEFORE_A_RUN
@@ -203,6 +202,16 @@ class RunFolder:
         """Checkpoints to resume from, newest first."""
         steps = sorted(self.checkpoints.glob("step-*.pt"), reverse=True)
         return [path for path in (self.last, *steps) if path.exists()]
+
+
+def refuse_file(path: Path) -> None:
+    """Checks that a folder of ours may be, or is, there.
+
+    Raises:
+        UsageError: it is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file, not a folder. Choose another --out.")
 
 
 def _holder(lock: TextIO) -> str:

@@ -1,6 +1,5 @@
 """The configs of a run: sections of the components composed, checks across them, sizes resolved. Knows no torch."""
 
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -14,7 +13,7 @@ from ptft.config.wording import shown
 from ptft.data.resize import Resize
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
-from ptft.data.sources.listing import file_mode
+from ptft.data.sources.listing import is_folder
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
 from ptft.paths import user_path
@@ -259,5 +258,4 @@ def default_folder(config: RunConfig, named_after: Path, suffix: str = "") -> Pa
     """The run folder: what the config says, else `runs/`, the stem of the config (or the data folder) and `suffix`."""
     if config.out:
         return user_path(config.out)
-    is_folder = stat.S_ISDIR(file_mode(named_after) or 0)
-    return Path("runs") / ((named_after.resolve().name if is_folder else named_after.stem) + suffix)
+    return Path("runs") / ((named_after.resolve().name if is_folder(named_after) else named_after.stem) + suffix)

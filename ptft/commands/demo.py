@@ -8,14 +8,16 @@ from typing import Any
 from ptft.augment import Standard
 from ptft.commands.demo_page import page_of_demo
 from ptft.data.sources import EmbeddedFashionMnist
-from ptft.proof.paired import Difference, mean_interval, paired_difference
+from ptft.proof.paired import OF_ACCURACY, OF_DIFFERENCE, Difference, mean_interval, paired_difference
+from ptft.proof.verdict import HEADS
 from ptft.report.console import Console, duration
-from ptft.report.page import write_page
+from ptft.report.page import check_replaceable, write_page
 from ptft.run.session import run_in_folder
 from ptft.run.training import finetune, pretrain
-from ptft.run_folder import RunFolder
+from ptft.run_folder import RunFolder, refuse_file
 from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
 from ptft.stop import Stop
+from ptft.storage import storage_errors
 from ptft.train.optim import Sgd
 from ptft.transfer.recipes import TransferConfig
 
@@ -71,6 +73,7 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
     Raises:
         PtftError: any of `ptft.errors`.
     """
+    _check_out(out)
     started = time.monotonic()
     console.say(f"pretraining on {', '.join(SOURCE_CLASSES)}")
     source = _pretrain(out / "source", source_config(), stop)
@@ -84,7 +87,7 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
         draws.append((random, pretrained))
         console.say(f"  draw {seed}: random {_measured(random)}, pretrained {_measured(pretrained)}")
     random_arm, pretrained_arm = ([draw[arm]["top1"] for draw in draws] for arm in (0, 1))
-    difference = paired_difference(random_arm, pretrained_arm)
+    difference = paired_difference(random_arm, pretrained_arm, bounds=OF_DIFFERENCE)
     _tell(console, random_arm, pretrained_arm, difference, random["num_examples"])
     done = (
         f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels of each, after pretraining on "
@@ -100,6 +103,14 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
         "checkpoint": source["checkpoint"],
     }
     return result, _verdict(difference)
+
+
+def _check_out(out: Path) -> None:
+    """Refuses a file, and a folder whose report.html is not ours, before anything is computed."""
+    with storage_errors(out, "read"):
+        refuse_file(out)
+        if out.exists():
+            check_replaceable(out / "report.html", "--out")
 
 
 def _pretrain(folder: Path, config: PretrainConfig, stop: Stop) -> dict[str, Any]:
@@ -166,13 +177,13 @@ def _next(out: Path, seconds: float) -> str:
 
 def _verdict(difference: Difference) -> str:
     return (
-        f"pretraining {difference.verdict}: {100 * difference.mean:+.1f} points "
+        f"{HEADS[difference.verdict]}: {100 * difference.mean:+.1f} points "
         f"(95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
     )
 
 
 def _spread(arm: list[float]) -> list[str]:
-    mean, low, high = mean_interval(arm)
+    mean, low, high = mean_interval(arm, bounds=OF_ACCURACY)
     ends = f"{100 * low:.1f} to {100 * high:.1f}"
     return [_percent(mean), ends, str(len(arm)), _percent(min(arm)), _percent(max(arm))]
 

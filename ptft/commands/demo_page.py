@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptft.proof.paired import Difference, mean_interval
+from ptft.proof.paired import OF_ACCURACY, Difference, mean_interval
 from ptft.report.figures import COLOURS, INK, blank, picture
 from ptft.report.page import Cell, Code, Fact, Page, Picture, Prose, Section, Table, count, percent
 
@@ -30,7 +30,7 @@ def page_of_demo(
     verdict, done = sentences
     return Page(
         title="ptft demo",
-        verdict=f"{verdict[:1].upper()}{verdict[1:].partition(' (')[0]}",
+        verdict=f"{verdict[:1].upper()}{verdict[1:].rpartition(' (')[0]}",
         lead=f"95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f} points. {done}",
         facts=[
             _arm("random weights", random_arm, num_test),
@@ -57,7 +57,7 @@ def page_of_demo(
 
 
 def _arm(label: str, arm: Sequence[float], num_test: int) -> Fact:
-    mean, low, high = (100 * share for share in mean_interval(arm))
+    mean, low, high = (100 * share for share in mean_interval(arm, bounds=OF_ACCURACY))
     return Fact(label, f"{mean:.1f} %", f"{low:.1f} to {high:.1f} %, {len(arm)} draws × n = {num_test:,}")
 
 

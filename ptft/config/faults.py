@@ -53,7 +53,7 @@ def translate(error: ValidationError, model: type[Config], document: Document) -
     explainer = _Explainer(model, document)
     decided: list[tuple[KeyPath, str]] = []
     open_choices: dict[KeyPath, list[tuple[Spot, ErrorDetails]]] = {}
-    details = error.errors(include_url=False)
+    details = [detail for detail in error.errors(include_url=False) if not _is_echo(detail)]
     for detail in details[:MAX_FAULTS]:
         spot = locate(model, detail["loc"])
         if spot.member:
@@ -68,6 +68,11 @@ def translate(error: ValidationError, model: type[Config], document: Document) -
     if len(details) > MAX_FAULTS:
         faults.append(document.fault((), f"and {len(details) - MAX_FAULTS} more faults."))
     return faults
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short only because items of it are at fault, each of which is told by itself."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
 
 
 def _most_telling(choices: list[tuple[Spot, ErrorDetails]]) -> tuple[Spot, ErrorDetails]:

@@ -119,8 +119,12 @@ class Setting:
 
 def is_finished(setting: Setting, cell: Cell) -> bool:
     """Whether the cell has run to its end, or diverged, which it would do again."""
-    folder = setting.folder(cell)
-    return folder.read_summary() is not None or folder.read_status().get("exit_code") == _DIVERGED
+    return setting.folder(cell).read_summary() is not None or has_diverged(setting, cell)
+
+
+def has_diverged(setting: Setting, cell: Cell) -> bool:
+    """Whether the cell ended because its loss was not finite."""
+    return setting.folder(cell).read_status().get("exit_code") == _DIVERGED
 
 
 def validation_of(setting: Setting, cell: Cell) -> tuple[float, float]:

@@ -2,19 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ptft.config.load import dump, load
 from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.task import listing_of
 from ptft.errors import DataError, NotFiniteError, UsageError
-from ptft.proof.cells import Cell, Setting, is_finished, predict_cells, predictions_path, train_cell
-from ptft.proof.comparison import Comparison
+from ptft.proof.cells import Cell, Setting, has_diverged, is_finished, predict_cells, predictions_path, train_cell
+from ptft.proof.comparison import per_class
 from ptft.proof.comparison_page import page_of_comparison
+from ptft.proof.design import ARM_NAMES, CompareSection
 from ptft.proof.judge import judge
-from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells
+from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells, tuning_cells
 from ptft.proof.plan import Plan, check_target, plan, tell_plan
 from ptft.proof.table import print_comparison
 from ptft.proof.workers import Workers
@@ -29,6 +31,8 @@ from ptft.stop import stop_on_signals
 from ptft.storage import storage_errors, write_text_durably
 from ptft.transfer.origin import Origin
 
+_RESULT = "compare.json"
+
 
 def compare(
     config: CompareConfig,
@@ -39,8 +43,10 @@ def compare(
     console: Console,
     command: str,
     cache: CacheOptions = USUAL_CACHE,
-) -> Comparison:
+) -> dict[str, Any]:
     """Compares pretrained with random weights, or goes on with it; cells that are finished are not run again.
+
+    A comparison that is done and is asked for no more is not looked at again: neither its data nor its files.
 
     Args:
         config: as loaded.
@@ -51,6 +57,9 @@ def compare(
         command: as typed.
         cache: for decoded images and measured speeds.
 
+    Returns:
+        What is in `compare.json`, see `Comparison.as_dict`.
+
     Raises:
         PtftError: any of `ptft.errors`.
     """
@@ -58,30 +67,36 @@ def compare(
     with stop_on_signals() as stop, folder.hold(resume=resume):
         folder.identify("compare", *sources)
         config = _as_begun(folder, config)
+        if finished := _finished(folder, config.compare):
+            return finished
         stop.folder = out
         console.log_to(folder.log)
         with end_recorded(folder, console):
             found = plan(config, sources, out, console, cache)
-            write_text_durably(folder.config, dump(found.setting.config, header=command))
             folder.write_status("running", 0, 0)
             tell_plan(found, console)
             leak = check_target(found, console, stop.check)
+            # Only now: a target that cannot be read may be asked for again in another way, `data.on_bad_image` say.
+            write_text_durably(folder.config, dump(found.setting.config, header=command))
             comparison = judge(found, _run(found, console, stop.check), leak, command)
             print_comparison(console, comparison)
-            write_text_durably(out / "compare.json", json.dumps(comparison.as_dict(), indent=1, allow_nan=False) + "\n")
+            result = comparison.as_dict()
+            write_text_durably(out / _RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
             write_page(folder.report, page_of_comparison(comparison))
             console.say(f"page: {folder.report}")
             folder.write_status("done", 0, 0, exit_code=0, reason=comparison.verdict)
-            return comparison
+            return result
 
 
 def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
     """The config of the comparison in the folder, with the section `compare` as it is given now.
 
+    Numbers of labels that are left open now are those it has.
+
     Raises:
         UsageError: anything else differs: runs that are finished would not be comparable with the others.
     """
-    if not folder.is_started():
+    if not folder.is_started() or _has_no_cell(folder):
         return config
     stored = load(folder.config, CompareConfig)
     drift, _ = compare_configs(stored, config.model_copy(update={"compare": stored.compare}))
@@ -91,7 +106,25 @@ def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
             f"{folder.path} holds a comparison with another config:\n{listed}\n"
             "Only the section compare may change. Resume it with its own config, or choose another folder with --out."
         )
-    return stored.model_copy(update={"compare": config.compare})
+    labels = config.compare.labels_per_class or stored.compare.labels_per_class
+    section = config.compare.model_copy(update={"labels_per_class": labels})
+    return stored.model_copy(update={"compare": section})
+
+
+def _finished(folder: RunFolder, section: CompareSection) -> dict[str, Any] | None:
+    """The result of the comparison in the folder, where it is done and of this very section; else None."""
+    try:
+        result: dict[str, Any] = json.loads((folder.path / _RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_same = result["config"]["compare"] == section.model_dump(mode="json")
+    return result if is_same and folder.read_status().get("state") == "done" else None
+
+
+def _has_no_cell(folder: RunFolder) -> bool:
+    """Whether not even the first cell could begin, because of its images."""
+    cells = folder.path / "cells"
+    return cells.is_dir() and not any(cells.glob("*/config.yaml"))
 
 
 def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[Place, Choice]:
@@ -99,9 +132,9 @@ def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[
     setting = found.setting
     with Workers(_num_workers(setting.config), check_stop) as workers:
         choices = choose_learning_rates(setting, partial(_train_all, setting, workers, console))
+        _check_some_finite(setting, choices)
         chosen = [cell for place, choice in choices.items() for cell in chosen_cells(setting, place, choice)]
-        unusable = [cell for cell in chosen if is_finished(setting, cell) and not _is_usable(setting, cell)]
-        for cell in unusable:  # lost before, and its weights removed; a wider or narrower grid now chooses it
+        for cell in filter(partial(_is_lost, setting), chosen):
             with storage_errors(setting.folder(cell).path, "remove"):
                 shutil.rmtree(setting.folder(cell).path)
         _train_all(setting, workers, console, chosen)
@@ -117,8 +150,10 @@ def _num_workers(config: CompareConfig) -> int:
     return 1 if pick_device(config.device).type == "cuda" else num_cores()
 
 
-def _is_usable(setting: Setting, cell: Cell) -> bool:
-    return predictions_path(setting, cell).exists() or setting.folder(cell).best.exists()
+def _is_lost(setting: Setting, cell: Cell) -> bool:
+    """Whether a cell was not chosen before, and its weights removed; a wider or narrower grid may choose it now."""
+    has_result = predictions_path(setting, cell).exists() or setting.folder(cell).best.exists()
+    return is_finished(setting, cell) and not has_diverged(setting, cell) and not has_result
 
 
 def _train_all(setting: Setting, workers: Workers, console: Console, cells: Sequence[Cell]) -> None:
@@ -140,8 +175,21 @@ def _train_all(setting: Setting, workers: Workers, console: Console, cells: Sequ
         workers.run([partial(train_cell, setting, cell) for cell in waiting], done)
 
 
+def _check_some_finite(setting: Setting, choices: Mapping[Place, Choice]) -> None:
+    lost = [
+        f"{ARM_NAMES[place[0]]} at {per_class(place[1])} ({', '.join(f'{lr:g}' for lr in choice.tried)})"
+        for place, choice in choices.items()
+        if all(has_diverged(setting, cell) for cell in tuning_cells(setting, place, tuple(choice.tried)))
+    ]
+    if lost:
+        raise NotFiniteError(
+            f"every learning rate tried diverged: {'; '.join(lost)}. Give lower ones in compare.lrs, or set "
+            "train.clip_norm."
+        )
+
+
 def _check_finite(setting: Setting, cells: Sequence[Cell]) -> None:
-    if diverged := [cell.name for cell in cells if setting.folder(cell).read_summary() is None]:
+    if diverged := [cell.name for cell in cells if has_diverged(setting, cell)]:
         raise NotFiniteError(
             f"{', '.join(diverged)}: training diverged, at a learning rate that was good for other seeds. "
             "Give lower ones in compare.lrs, or set train.clip_norm."

@@ -9,15 +9,10 @@ from ptft.proof.leak import LeakCheck
 from ptft.proof.learning_rates import Choice
 from ptft.proof.mcnemar import McNemar
 from ptft.proof.spread import Spread
-from ptft.proof.verdict import Verdict, Worth, overall_of
+from ptft.proof.verdict import HEADS, Verdict, Worth, overall_of
 
-_HEADS: dict[Verdict, str] = {
-    "helped": "pretraining helped",
-    "hurt": "pretraining hurt (negative transfer)",
-    "mixed": "pretraining helped at some numbers of labels and hurt at others",
-    "within noise": "the difference is within noise",
-    "too few seeds to tell": "too few seeds to tell",
-}
+# The bootstrap over fewer gives too narrow an interval, see `paired_bootstrap`.
+_FEW_TEST_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,7 @@ class Comparison:
 
     def sentence(self) -> str:
         """`pretraining helped: +8.1 points (95 % interval +5.0 to +11.2) at 5 labels a class; …`."""
-        return f"{_HEADS[self.verdict]}: {self.clauses()}"
+        return ". ".join(filter(None, [f"{HEADS[self.verdict]}: {self.clauses()}", self.caution()]))
 
     def clauses(self) -> str:
         """The sentence without its head: each point, with its own verdict where that is another."""
@@ -164,6 +159,12 @@ class Comparison:
             own = "" if point.verdict == self.verdict else f", {point.verdict}"
             parts.append(f"{told(point.gain.difference)} at {per_class(point.labels)}{own}")
         return "; ".join(parts)
+
+    def caution(self) -> str:
+        """What to bear in mind where the test images are few: resampled, so few stand for no others; else empty."""
+        if self.num_test >= _FEW_TEST_IMAGES:
+            return ""
+        return f"n = {self.num_test} test images are few: neither interval nor verdict knows of others."
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python for compare.json and `--json`."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ptft.config.yaml_text import to_yaml
 from ptft.proof.comparison import ArmResult, Comparison, Point, per_class
-from ptft.proof.design import ARM_NAMES, Arm
+from ptft.proof.design import ARM_NAMES, Arm, told_seeds
 from ptft.proof.spread import Spread
 from ptft.proof.verdict import Verdict
 from ptft.report.figures import INK, blank, curve, legend_below, picture
@@ -49,11 +49,13 @@ def _fact(point: Point) -> Fact:
 def _notes(comparison: Comparison) -> list[str]:
     num_seeds = len(comparison.points[0].gain.mcnemar)
     notes = [
-        f"{num_seeds} seeds, each with its own draw of the labels, random weights and order, the same for all "
+        f"{told_seeds(num_seeds)}, each with its own draw of the labels, random weights and order, the same for all "
         f"arms; n = {comparison.num_test:,} test images. Every arm had the same steps, batch size and augmentation.",
         f"Each arm's learning rate was chosen on {comparison.num_validation:,} validation images, which are no test "
         "images and are not counted as labels.",
     ]
+    if caution := comparison.caution():
+        notes.append(caution)
     notes.append(_scope(comparison))
     if len(comparison.points) > 1:
         notes.append(f"The verdict allows for {len(comparison.points)} looks at once (Holm 1979).")

@@ -71,6 +71,11 @@ class CompareSection(Config):
         return ("random", "pretrained", "probe") if self.probe else ("random", "pretrained")
 
 
+def told_seeds(count: int) -> str:
+    """`5 seeds`, `1 seed`."""
+    return f"{count} {'seed' if count == 1 else 'seeds'}"
+
+
 def order_of(labels: Labels) -> float:
     """A key to sort numbers of labels by: `all` is the most."""
     return float("inf") if labels == "all" else labels

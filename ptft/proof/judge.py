@@ -12,6 +12,7 @@ from ptft.proof.design import Arm, Labels
 from ptft.proof.leak import LeakCheck
 from ptft.proof.learning_rates import Choice, Place, chosen_cells
 from ptft.proof.mcnemar import mcnemar
+from ptft.proof.paired import OF_ACCURACY
 from ptft.proof.plan import Plan
 from ptft.proof.spread import spread_of
 from ptft.proof.verdict import steps_to_reach, verdict_of, verdicts_together, worth_of
@@ -56,7 +57,7 @@ def judge(found: Plan, choices: Mapping[Place, Choice], leak: LeakCheck | None, 
     arms = {
         place: ArmResult(
             choice=choices[place],
-            top1=spread_of(_by_source(setting, outcome.right * 1.0)),
+            top1=spread_of(_by_source(setting, outcome.right * 1.0), OF_ACCURACY),
             top1_of_seeds=outcome.right.mean(axis=1).tolist(),
             curve=outcome.curve,
             num_steps=setting.num_steps(chosen_cells(setting, place, choices[place])[0]),

@@ -16,7 +16,7 @@ from ptft.data.task import prepare
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.proof.cells import Setting
-from ptft.proof.design import Labels, order_of
+from ptft.proof.design import Labels, order_of, told_seeds
 from ptft.proof.leak import LeakCheck, SeenSet, check_leaks, seen_sets
 from ptft.proof.start import fingerprint_of
 from ptft.report.console import Console
@@ -111,7 +111,7 @@ def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[Source
     seeds = config.compare.seeds
     if seeds % len(sources):
         raise UsageError(
-            f"compare.seeds: {seeds} seeds cannot be shared out among {len(sources)} checkpoints. "
+            f"compare.seeds: {told_seeds(seeds)} cannot be shared out among {len(sources)} checkpoints. "
             f"Give --seeds {-(-seeds // len(sources)) * len(sources)}."
         )
     weights = [read_source(source, config.model) for source in sources]
@@ -252,7 +252,7 @@ def tell_plan(found: Plan, console: Console) -> None:
         f"target: {found.origin}: {len(found.classes)} classes, {len(found.test):,} test images; learning rates are "
         f"chosen on {found.num_validation:,} validation images, the same for every run and no test images.\n"
         f"labels a class, and steps and batch size of every arm: {budgets}.\n"
-        f"{', '.join(section.arms)}; {section.seeds} seeds, learning rates tried on {tuning} of them: at least "
+        f"{', '.join(section.arms)}; {told_seeds(section.seeds)}, learning rates tried on {tuning} of them: at least "
         f"{num_runs:,} runs."
     )
     if (count := len(setting.sources)) > 1:
@@ -274,7 +274,13 @@ def _fewest_runs(config: CompareConfig, num_points: int) -> int:
 def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) -> LeakCheck | None:
     """Searches the target's training images, and what the source was trained on, for the target's test images.
 
-    None where `data.leak_check` turns it off.
+    Validation images are read as well, so that a bad image of any part is found before anything is trained.
+
+    Returns:
+        None where `data.leak_check` turns it off; then nothing is read.
+
+    Raises:
+        DataError: an image cannot be read, see `prepare`.
     """
     config = found.setting.config
     if not config.data.leak_check:
@@ -285,7 +291,6 @@ def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) 
         config.data.model_copy(update={"store_size": None}),
         seed=config.seed,
         in_channels=channels,
-        read=("train", "test"),
         check_stop=check_stop,
         cache=found.setting.cache.open(console.say),
     )

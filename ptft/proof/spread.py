@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ptft.proof.bootstrap import resampled_means
+from ptft.proof.paired import OF_DIFFERENCE, Bounds
 
 CONFIDENCE = 0.95
 _NUM_DRAWS = 20_000
@@ -18,7 +19,8 @@ class Spread:
 
     Attributes:
         mean: of all.
-        low, high: 95 % interval, for other seeds and other images of the same kind; None with a single seed.
+        low, high: 95 % interval, for other seeds and other images of the same kind, as far as a mean can lie there;
+            None with a single seed.
         p_value: two-sided, of the hypothesis that the mean is 0; None with a single seed.
         p_value_of_many: what it would be if this spread were known from many seeds.
         num_seeds, num_images: how many of each; seeds that share a source, where there are several, count once.
@@ -43,7 +45,7 @@ class Spread:
         return {key: getattr(self, key) for key in ("mean", "low", "high", "p_value", "num_seeds", "num_images")}
 
 
-def spread_of(values: np.ndarray) -> Spread:
+def spread_of(values: np.ndarray, bounds: Bounds = OF_DIFFERENCE) -> Spread:
     """Mean and interval of values that vary with the seed and with the image.
 
     The value of seed s at image i is taken as mean + u_s + v_i + e_si. The error of the mean is drawn as the sum of
@@ -51,11 +53,13 @@ def spread_of(values: np.ndarray) -> Spread:
     seeds resampled would give an interval far too narrow (Hesterberg 2015, The American Statistician 69:4, section
     4: by sqrt((S - 1) / S), and normal instead of t); and the mean over images of the seeds' average, resampled
     with replacement as the bootstrap does. Both hold a share of e_si, so that the interval errs to the wide side,
-    as the pigeonhole bootstrap (Owen 2007) does. The ends are quantiles of 20,000 draws; the p-value is the
-    level at which the interval would just touch 0.
+    as the pigeonhole bootstrap (Owen 2007) does. The ends are quantiles of 20,000 draws, cut off at the bounds, which
+    Student's t knows nothing of: with two seeds it reaches 12.7 standard errors to each side. The p-value is the level
+    at which the interval would just touch 0; no bound changes it.
 
     Args:
         values: (S, N), float; for paired arms their differences, seed by seed and image by image.
+        bounds: between what the mean can lie.
     """
     num_seeds, num_images = values.shape
     means = values.mean(axis=1)
@@ -66,7 +70,7 @@ def spread_of(values: np.ndarray) -> Spread:
     error = float(means.std(ddof=1)) / np.sqrt(num_seeds)
     images = resampled_means(values.mean(axis=0), seed=1, num_resamples=_NUM_DRAWS)
     draws = images + error * rng.standard_t(num_seeds - 1, _NUM_DRAWS)
-    low, high = np.quantile(draws, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    low, high = np.quantile(draws, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2]).clip(*bounds)
     of_many = images + error * rng.standard_normal(_NUM_DRAWS)
     return Spread(mean, float(low), float(high), _p_value(draws), _p_value(of_many), num_seeds, num_images)
 

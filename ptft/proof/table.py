@@ -1,7 +1,7 @@
 """A comparison as tables on the console."""
 
 from ptft.proof.comparison import ArmResult, Comparison, Point, per_class
-from ptft.proof.design import ARM_NAMES, Arm
+from ptft.proof.design import ARM_NAMES, Arm, told_seeds
 from ptft.report.console import Console
 
 
@@ -11,7 +11,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     names = list(points[0].arms)
     num_seeds = len(points[0].gain.mcnemar)
     console.say(
-        f"\nmean test accuracy with its 95 % interval: {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}, n = "
+        f"\nmean test accuracy with its 95 % interval: {told_seeds(num_seeds)}, n = "
         f"{comparison.num_test:,} images; learning rate chosen on {comparison.num_validation:,} validation images:"
     )
     console.table(

@@ -9,6 +9,15 @@ from ptft.proof.spread import Spread, holm
 
 Verdict = Literal["helped", "hurt", "within noise", "too few seeds to tell", "mixed"]
 
+HEADS: dict[Verdict, str] = {
+    "helped": "pretraining helped",
+    "hurt": "pretraining hurt (negative transfer)",
+    "mixed": "pretraining helped at some numbers of labels and hurt at others",
+    "within noise": "the difference is within noise",
+    "too few seeds to tell": "too few seeds to tell",
+}
+"""The verdict as a sentence begins with it."""
+
 _FEWEST_SEEDS = 3
 _CLEAR_LEVEL = 0.01
 

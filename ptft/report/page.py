@@ -264,7 +264,7 @@ def check_replaceable(path: Path, flag: str) -> None:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}.") from error
     if not is_ours:
-        raise UsageError(f"{path} is there and is not a page of ptft. Choose another file with {flag}.")
+        raise UsageError(f"{path} is there and is not a page of ptft. Choose another with {flag}.")
 
 
 def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of a proportion (Wilson 1927, equation for the score interval without continuity correction).
 
     Args:
-        successes: in [0, trials].
+        successes: in [0, trials]; a trial repeated and counted once may be a success in part.
         trials: at least 1.
         confidence: in (0, 1).
 

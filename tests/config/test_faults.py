@@ -291,6 +291,8 @@ train: {multiple: 12}
     train.multiple: must be a multiple of 8, got 12.
 model: {name: small-cnn, widths: []}
     model.widths: must have at least 1 item, got 0.
+model: {name: small-cnn, widths: [5.5]}
+    model.widths[0]: expected a whole number, got 5.5.
 code: abcd
     code: must have at most 3 characters, got 4.
 code: A

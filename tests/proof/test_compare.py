@@ -13,6 +13,11 @@ from faults.program import Running, run, start
 from making import COLOURS, Ptft, make_images, write_config
 
 from ptft.checkpoint import read
+from ptft.config.load import dump
+from ptft.errors import UsageError
+from ptft.proof.compare import _as_begun
+from ptft.run_folder import RunFolder
+from ptft.settings import CompareConfig
 
 SECTION = {"labels_per_class": [2, "all"], "seeds": 2, "tuning_seeds": 1, "jobs": 2}
 SECTION |= {"lrs": {arm: [0.01, 0.1] for arm in ("random", "pretrained")}}
@@ -126,19 +131,57 @@ def test_again_it_is_refused_and_with_resume_nothing_is_run_and_the_result_is_th
     assert (refused.code, refused.out) == (2, "")
     assert "--resume" in refused.err
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    (place / "things").rename(place / "gone")
     again = ptft(*COMPARE, "--resume", "--json")
-    assert "runs to do" not in again.err
-    first = json.loads((place / "stdout.json").read_text())
-    assert again.json | {"command": ""} == first | {"command": ""}
+    told = ptft(*COMPARE, "--resume", "--set", "compare.labels_per_class=null")  # left open, they are those it has
+    (place / "gone").rename(place / "things")
+    assert (again.code, again.out, again.err) == (0, (place / "stdout.json").read_text(), "")
+    assert (told.code, told.out, told.err) == (0, f"{again.json['sentence']}\n", "")
     after = {path for path in before if path.stat().st_mtime_ns != before[path]}
-    changed = {"compare.json", "report.html", "config.yaml", "status.json", "log.txt", ".lock"}
-    assert after <= {place / "runs/run-compare" / name for name in changed}
+    assert after <= {place / "runs/run-compare/.lock"}
     other = ptft(*COMPARE, "--resume", "--set", "augment.shift=1")
     assert other.code == 2
     assert "augment.shift: the run has null, now 1" in other.err
     longer = ptft(*COMPARE, "--resume", "--set", "train.steps=9")
     assert longer.code == 2
     assert "Only the section compare may change" in longer.err
+
+
+def test_after_a_bad_image_the_advice_that_is_printed_works_and_the_comparison_can_be_extended(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    shutil.copytree("things", "spoilt")
+    bad = Path("spoilt/light/003.png")
+    bad.write_bytes(bad.read_bytes()[:60])
+    quick = ["compare.jobs=1", "compare.probe=false", "compare.lrs={random: [0.1], pretrained: [0.1]}"]
+    quick.append("compare.labels_per_class=[2]")
+    command = [*COMPARE, "--data", "spoilt", "--out", "advised", *(word for key in quick for word in ("--set", key))]
+    advice = "data.on_bad_image=skip"
+    failed = ptft(*command, "--seeds", "1")
+    assert (failed.code, failed.out) == (3, "")
+    assert f"--set {advice}" in failed.err
+    first = ptft(*command, "--seeds", "1", "--set", advice, "--json")
+    assert first.code == 0, first.err
+    assert "1 seed, learning rates tried on 1 of them" in first.err
+    more = ptft(*command, "--seeds", "2", "--set", advice, "--resume", "--json")
+    assert more.code == 0, more.err
+    assert "2 of 4 runs to do" in more.err
+    arms = [found.json["points"][0]["arms"]["pretrained"]["top1_of_seeds"] for found in (first, more)]
+    assert (len(arms[1]), arms[1][:1]) == (2, arms[0])
+
+
+def test_a_comparison_whose_first_cell_could_not_read_its_images_may_begin_with_another_config(tmp_path: Path) -> None:
+    stored = CompareConfig.model_validate({"data": {"name": "fashion-mnist-10k"}})
+    given = stored.model_copy(update={"data": stored.data.model_copy(update={"on_bad_image": "skip"})})
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(dump(stored, header="ptft compare"))
+    cell = RunFolder(tmp_path / "cells" / "random-labels-all-seed-0-lr-0.1")
+    cell.path.mkdir(parents=True)
+    assert _as_begun(folder, given) == given
+    cell.config.write_text("")
+    with pytest.raises(UsageError, match=r"on_bad_image: was error, is now skip"):
+        _as_begun(folder, given)
 
 
 def test_several_checkpoints_are_draws_of_one_pretraining_and_seeds_that_share_one_count_once(
@@ -197,6 +240,23 @@ def test_several_checkpoints_that_are_no_draws_of_one_pretraining_are_refused(
         in wider.err
     )
     assert not (place / "refused/cells").exists()
+
+
+def test_where_every_learning_rate_diverged_it_is_said_so_and_none_is_run_again(
+    ptft: Ptft, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    hopeless = [*COMPARE, "--labels-per-class", "2", "--seeds", "2", "--set", "compare.jobs=1", "--out", "hopeless"]
+    hopeless += ["--set", "compare.lrs={random: [1e30], pretrained: [0.1]}", "--set", "compare.probe=false"]
+    for command, said in ((hopeless, "2 of 2 runs to do"), ([*hopeless, "--resume"], "learning rates are chosen")):
+        result = ptft(*command)
+        assert (result.code, result.out) == (6, "")
+        assert (
+            "every learning rate tried diverged: random weights at 2 labels a class (1e+30). Give lower" in result.err
+        )
+        assert "good for other seeds" not in result.err
+        assert said in result.err
+        assert result.err.count("runs to do") == said.count("runs to do")
 
 
 def children(process: Running) -> list[int]:
@@ -269,6 +329,9 @@ def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place
         code, said = refusal("--set", setting)
         assert code == 2
         assert sentence in said
+    code, said = refusal("--data", ".")
+    assert code == 2
+    assert f"the run folder out would lie among the images in {tmp_path}. Choose another with --out." in said
     code, said = refusal("--set", "data.labels_per_class=3")
     assert code == 2
     assert "Set compare.labels_per_class" in said

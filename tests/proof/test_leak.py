@@ -120,7 +120,7 @@ def test_the_page_of_leak_has_every_pair_as_picture_and_row(ptft: Ptft, config: 
     Path("notes.html").write_text("mine")
     refused = ptft("leak", path, "--page", "notes.html")
     assert (refused.code, refused.out) == (2, "")
-    assert "notes.html is there and is not a page of ptft. Choose another file with --page." in refused.err
+    assert "notes.html is there and is not a page of ptft. Choose another with --page." in refused.err
     assert ptft("leak", path, "--page", "leak.html").code == 0
     page = Path("leak.html").read_text()
     assert "3 of 21 test images were seen in training" in page

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ptft.proof.bootstrap import paired_bootstrap
-from ptft.proof.paired import paired_difference
+from ptft.proof.paired import OF_ACCURACY, OF_DIFFERENCE, mean_interval, paired_difference
 from ptft.proof.spread import holm, spread_of
 
 
@@ -66,6 +66,23 @@ def test_one_seed_has_no_interval() -> None:
 def test_no_difference_at_all_has_p_value_1() -> None:
     found = spread_of(np.zeros((4, 50)))
     assert (found.mean, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_an_interval_ends_where_no_accuracy_or_difference_can_lie_and_its_p_value_stays() -> None:
+    values = np.repeat(np.array([[0.25], [0.5]]), 8, axis=1)
+    accuracy, difference = spread_of(values, OF_ACCURACY), spread_of(-values)
+    assert (accuracy.low, accuracy.high) == (0.0, 1.0)
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+    assert accuracy.p_value == pytest.approx(difference.p_value, abs=0.02)
+    assert spread_of(values, (-9.0, 9.0)).p_value == accuracy.p_value
+
+
+def test_students_interval_ends_at_its_bounds() -> None:
+    assert mean_interval([0.2, 0.9], bounds=OF_ACCURACY)[1:] == (0.0, 1.0)
+    assert mean_interval([0.2, 0.9])[1] < 0.0
+    bounded = paired_difference([0.0, 0.0], [0.2, 0.9], bounds=OF_DIFFERENCE)
+    assert (bounded.low, bounded.high) == (-1.0, 1.0)
+    assert bounded.verdict == paired_difference([0.0, 0.0], [0.2, 0.9]).verdict == "within noise"
 
 
 def test_holm_steps_down_until_one_fails() -> None:

@@ -180,7 +180,10 @@ def test_runs_tested_on_other_images_are_not_ranked(ptft: Ptft, run: Path, confi
         (["runs/run/checkpoints/best.pt"], "best.pt is a file. Name the run's folder: runs/run."),
         (["run.yaml"], "run.yaml is a file. Name the folder of a run."),
         (["runs/run", "runs/../runs/run"], "runs/run is named twice."),
-        (["runs/run", "--out", "thesis.html"], "thesis.html is there and is not a page of ptft. Choose another file"),
+        (
+            ["runs/run", "--out", "thesis.html"],
+            "thesis.html is there and is not a page of ptft. Choose another with --out",
+        ),
         (["runs/run", "--out", "photos"], "--out photos: a folder. Name a file, for example photos/report.html."),
         (["runs/run", "--out", "no/page.html"], "--out no/page.html: there is no folder no."),
         ([], "Missing argument"),

@@ -66,5 +66,5 @@ def measure(features: np.ndarray, stages: np.ndarray, labels: np.ndarray, *, see
 
 def accuracy(right: np.ndarray) -> dict[str, float]:
     """Share of N images named right, with its 95 % interval."""
-    low, high = wilson_interval(round(float(right.sum())), len(right))
+    low, high = wilson_interval(float(right.sum()), len(right))
     return {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
