@@ -213,7 +213,7 @@ def compare(
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
     cache = _cache(cache_dir, no_cache, verify_cache)
     _check_apart(folder, settings, cache)
-    from ptft.proof.compare import compare
+    from ptft.compare.compare import compare
 
     result = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
     _print(json.dumps(result, allow_nan=False) if as_json else result["sentence"])

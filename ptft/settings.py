@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from ptft.augment import Augment, Photo, Standard
+from ptft.compare.design import CompareSection
 from ptft.config.base import Config
 from ptft.config.durations import Duration
 from ptft.config.wording import shown
@@ -17,7 +18,6 @@ from ptft.data.sources.listing import is_folder
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
 from ptft.paths import user_path
-from ptft.proof.design import CompareSection
 from ptft.tasks import SingleLabel, Tasks
 from ptft.tracking import Tracking
 from ptft.train.optim import Optim, Sgd

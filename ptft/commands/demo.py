@@ -7,9 +7,9 @@ from typing import Any
 
 from ptft.augment import Standard
 from ptft.commands.demo_page import page_of_demo
+from ptft.compare.verdict import HEADS
 from ptft.data.sources import EmbeddedFashionMnist
 from ptft.proof.paired import OF_ACCURACY, OF_DIFFERENCE, Difference, mean_interval, paired_difference
-from ptft.proof.verdict import HEADS
 from ptft.report.console import Console, duration
 from ptft.report.page import check_replaceable, write_page
 from ptft.run.session import run_in_folder

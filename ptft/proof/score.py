@@ -20,9 +20,9 @@ from ptft.proof.scores.worth import Worth, measure
 from ptft.proof.stage_features import StageFeatures
 from ptft.proof.start import Start
 from ptft.report.console import Console
-from ptft.run.random_weights import whiten
 from ptft.runtime import derive_seed, pick_device
 from ptft.train.evaluate import logits_of
+from ptft.train.random_weights import whiten
 
 MOST_IMAGES = 5_000
 """Of a larger target a share of each class is looked at: intervals of about a point, in a bounded time."""

@@ -22,11 +22,11 @@ from ptft.run.beginning import co_tuning_of
 from ptft.run.decisions import check_fits, device_of
 from ptft.run.drift import compare_data
 from ptft.run.racing import course_of, decided_by_first
-from ptft.run.random_weights import random_classifier, whiten
 from ptft.run.surroundings import Surroundings
 from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig
 from ptft.tracking import check_installed
 from ptft.train.co_tuning import NAMES as CO_TUNING
+from ptft.train.random_weights import random_classifier, whiten
 from ptft.transfer.head import rescaled_head
 from ptft.transfer.load import transfer
 from ptft.transfer.origin import Origin

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ptft.proof.cells import Cell, Setting
-from ptft.proof.learning_rates import Choice, choose_learning_rates, widened
+from ptft.compare.cells import Cell, Setting
+from ptft.compare.learning_rates import Choice, choose_learning_rates, widened
 from ptft.settings import CompareConfig
 from ptft.transfer.recipes import Budget
 

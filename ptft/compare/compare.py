@@ -7,19 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ptft.compare.cells import Cell, Setting, has_diverged, is_finished, predict_cells, predictions_path, train_cell
+from ptft.compare.comparison import per_class
+from ptft.compare.comparison_page import page_of_comparison
+from ptft.compare.design import ARM_NAMES, CompareSection
+from ptft.compare.judge import judge
+from ptft.compare.learning_rates import Choice, Place, choose_learning_rates, chosen_cells, tuning_cells
+from ptft.compare.plan import Plan, check_target, plan, tell_plan
+from ptft.compare.table import print_comparison
+from ptft.compare.workers import Workers
 from ptft.config.load import dump, load
 from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.task import listing_of
 from ptft.errors import DataError, NotFiniteError, UsageError
-from ptft.proof.cells import Cell, Setting, has_diverged, is_finished, predict_cells, predictions_path, train_cell
-from ptft.proof.comparison import per_class
-from ptft.proof.comparison_page import page_of_comparison
-from ptft.proof.design import ARM_NAMES, CompareSection
-from ptft.proof.judge import judge
-from ptft.proof.learning_rates import Choice, Place, choose_learning_rates, chosen_cells, tuning_cells
-from ptft.proof.plan import Plan, check_target, plan, tell_plan
-from ptft.proof.table import print_comparison
-from ptft.proof.workers import Workers
 from ptft.report.console import Console
 from ptft.report.page import write_page
 from ptft.run.drift import compare_configs

@@ -13,9 +13,9 @@ from faults.program import Running, run, start
 from making import COLOURS, Ptft, make_images, write_config
 
 from ptft.checkpoint import read
+from ptft.compare.compare import _as_begun
 from ptft.config.load import dump
 from ptft.errors import UsageError
-from ptft.proof.compare import _as_begun
 from ptft.run_folder import RunFolder
 from ptft.settings import CompareConfig
 

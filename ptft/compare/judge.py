@@ -6,16 +6,16 @@ from statistics import fmean, median
 
 import numpy as np
 
-from ptft.proof.cells import Cell, Setting, curve_of, rightness_of
-from ptft.proof.comparison import ArmResult, Comparison, Gain, Point
-from ptft.proof.design import Arm, Labels
+from ptft.compare.cells import Cell, Setting, curve_of, rightness_of
+from ptft.compare.comparison import ArmResult, Comparison, Gain, Point
+from ptft.compare.design import Arm, Labels
+from ptft.compare.learning_rates import Choice, Place, chosen_cells
+from ptft.compare.plan import Plan
+from ptft.compare.verdict import steps_to_reach, verdict_of, verdicts_together, worth_of
 from ptft.proof.leak import LeakCheck
-from ptft.proof.learning_rates import Choice, Place, chosen_cells
 from ptft.proof.mcnemar import mcnemar
 from ptft.proof.paired import OF_ACCURACY
-from ptft.proof.plan import Plan
 from ptft.proof.spread import spread_of
-from ptft.proof.verdict import steps_to_reach, verdict_of, verdicts_together, worth_of
 
 
 @dataclass(frozen=True)

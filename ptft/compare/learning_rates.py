@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ptft.proof.cells import Cell, Setting, validation_of
-from ptft.proof.design import Arm, Labels
+from ptft.compare.cells import Cell, Setting, validation_of
+from ptft.compare.design import Arm, Labels
 
 _MOST_EXTENSIONS = 3
 

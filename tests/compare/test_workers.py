@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ptft.checkpoint import read
+from ptft.compare.workers import Job, Workers
 from ptft.errors import OutOfMemoryError, PtftError, StoppedError
-from ptft.proof.workers import Job, Workers
 
 
 def run(*jobs: Job) -> list[int]:

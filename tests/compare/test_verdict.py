@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ptft.compare.verdict import Worth, overall_of, steps_to_reach, verdict_of, verdicts_together, worth_of
 from ptft.proof.spread import Spread, spread_of
-from ptft.proof.verdict import Worth, overall_of, steps_to_reach, verdict_of, verdicts_together, worth_of
 
 
 def spread(seeds: list[float]) -> Spread:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from ptft.compare.cells import Setting
+from ptft.compare.design import Labels, order_of, told_seeds
 from ptft.data.cache import CacheOptions
 from ptft.data.fingerprints import fingerprints_of
 from ptft.data.records import Record, Source
@@ -15,8 +17,6 @@ from ptft.data.splits import Parts, split
 from ptft.data.task import prepare
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
-from ptft.proof.cells import Setting
-from ptft.proof.design import Labels, order_of, told_seeds
 from ptft.proof.leak import LeakCheck, SeenSet, check_leaks, seen_sets
 from ptft.proof.start import fingerprint_of
 from ptft.report.console import Console

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from ptft.compare.comparison import ArmResult, Comparison, Point, per_class
+from ptft.compare.design import ARM_NAMES, Arm, told_seeds
+from ptft.compare.verdict import Verdict
 from ptft.config.yaml_text import to_yaml
-from ptft.proof.comparison import ArmResult, Comparison, Point, per_class
-from ptft.proof.design import ARM_NAMES, Arm, told_seeds
 from ptft.proof.spread import Spread
-from ptft.proof.verdict import Verdict
 from ptft.report.figures import INK, blank, curve, legend_below, picture
 from ptft.report.leak_sections import leak_sections
 from ptft.report.page import Block, Cell, Code, Fact, Fold, Page, Picture, Prose, Section, Table, count, percent

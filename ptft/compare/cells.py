@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ptft import checkpoint
+from ptft.compare.design import Arm, Labels
 from ptft.config.durations import Duration
 from ptft.data.cache import USUAL_CACHE, CacheOptions
 from ptft.data.records import Part
@@ -17,7 +18,6 @@ from ptft.data.splits import split
 from ptft.data.task import listing_of, prepare_part
 from ptft.errors import NotFiniteError
 from ptft.inference import load_classifier
-from ptft.proof.design import Arm, Labels
 from ptft.report.console import Console
 from ptft.report.journal import read_metrics
 from ptft.run.session import run_in_folder

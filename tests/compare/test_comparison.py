@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from ptft.proof.comparison import ArmResult, Comparison, Gain, Point
-from ptft.proof.comparison_page import page_of_comparison
-from ptft.proof.learning_rates import Choice
+from ptft.compare.comparison import ArmResult, Comparison, Gain, Point
+from ptft.compare.comparison_page import page_of_comparison
+from ptft.compare.learning_rates import Choice
+from ptft.compare.verdict import verdict_of
 from ptft.proof.mcnemar import mcnemar
 from ptft.proof.paired import OF_ACCURACY
 from ptft.proof.spread import spread_of
-from ptft.proof.verdict import verdict_of
 
 
 def comparison(right: np.ndarray) -> Comparison:

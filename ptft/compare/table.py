@@ -1,7 +1,7 @@
 """A comparison as tables on the console."""
 
-from ptft.proof.comparison import ArmResult, Comparison, Point, per_class
-from ptft.proof.design import ARM_NAMES, Arm, told_seeds
+from ptft.compare.comparison import ArmResult, Comparison, Point, per_class
+from ptft.compare.design import ARM_NAMES, Arm, told_seeds
 from ptft.report.console import Console
 
 

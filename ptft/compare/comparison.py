@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ptft.proof.design import Arm, Labels
+from ptft.compare.design import Arm, Labels
+from ptft.compare.learning_rates import Choice
+from ptft.compare.verdict import HEADS, Verdict, Worth, overall_of
 from ptft.proof.leak import LeakCheck
-from ptft.proof.learning_rates import Choice
 from ptft.proof.mcnemar import McNemar
 from ptft.proof.spread import Spread
-from ptft.proof.verdict import HEADS, Verdict, Worth, overall_of
 
 # The bootstrap over fewer gives too narrow an interval, see `paired_bootstrap`.
 _FEW_TEST_IMAGES = 20
