@@ -94,9 +94,10 @@ def test_control_a_run_that_does_not_save_when_stopped_is_noticed(scene: Scene) 
     assert signal_faults(scene, "unsaved", signal.SIGTERM, running.wait())
 
 
-@pytest.mark.parametrize(("before", "code"), [("", 129), ("signal.signal(signal.SIGHUP, signal.SIG_IGN);", 0)])
+@pytest.mark.parametrize(("before", "code"), [("SIG_DFL", 129), ("SIG_IGN", 0)])
 def test_a_lost_terminal_stops_a_command_but_under_nohup(before: str, code: int) -> None:
+    begun = f"import os, signal; signal.signal(signal.SIGHUP, signal.{before})"
     hang_up = "from ptft.stop import end_on_signals; end_on_signals(); os.kill(os.getpid(), signal.SIGHUP)"
-    ended = subprocess.run([sys.executable, "-c", f"import os, signal; {before} {hang_up}"], stderr=subprocess.PIPE)
+    ended = subprocess.run([sys.executable, "-c", f"{begun}; {hang_up}"], stderr=subprocess.PIPE)
     assert ended.returncode == code
     assert (b"stopped by SIGHUP" in ended.stderr) == bool(code)
