@@ -94,7 +94,7 @@ def test_a_run_is_in_mlflow_with_config_numbers_scores_and_end(ptft: Ptft, confi
 
 def test_a_run_killed_and_resumed_is_one_run_without_doubled_points(ptft: Ptft, config: Path, server: Server) -> None:
     folder = config.parent / "killed"
-    long = ("--set", "train.steps=400", "--set", "checkpoint.every.steps=10", "--resume", "--out", "killed")
+    long = ("--set", "train.steps=160", "--set", "checkpoint.every.steps=10", "--resume", "--out", "killed")
     running = start("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri))
     while running.is_alive() and not list(folder.glob("checkpoints/step-*50.pt")):
         time.sleep(0.005)
@@ -136,7 +136,7 @@ def test_a_longer_run_and_a_tracker_named_later_have_everything(ptft: Ptft, conf
 def test_a_server_that_goes_away_is_told_once_and_given_the_rest_later(
     ptft: Ptft, config: Path, server: Server
 ) -> None:
-    long = ("--set", "train.steps=400", "--set", "checkpoint.every.steps=10", "--out", "left")
+    long = ("--set", "train.steps=160", "--set", "checkpoint.every.steps=10", "--out", "left")
     running = start("pretrain", "run.yaml", *long, cwd=config.parent, before=Tracked(server.uri))
     while running.is_alive() and not list((config.parent / "left").glob("checkpoints/step-*50.pt")):
         time.sleep(0.005)
@@ -147,8 +147,8 @@ def test_a_server_that_goes_away_is_told_once_and_given_the_rest_later(
         server.start()
     assert result.code == 0, result.err
     assert result.err.count("mlflow failed and gets no more of this run") == 1
-    assert lines("left")[-1]["step"] == 400
-    assert ptft("pretrain", "run.yaml", "--set", "train.steps=410", *long[2:], "--resume").code == 0
+    assert lines("left")[-1]["step"] == 160
+    assert ptft("pretrain", "run.yaml", "--set", "train.steps=170", *long[2:], "--resume").code == 0
     found = the_run("left", server)
     assert points(found, server) == points_of(lines("left"))
 
