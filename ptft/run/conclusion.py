@@ -125,6 +125,7 @@ def _write_page(
             prepared.device,
             session.stop.check,
         )
+        release_freed_memory()
         write_page(folder.report, page_of_run(read_run(folder.path), evidence))
     except (StoppedError, StorageError):
         raise
