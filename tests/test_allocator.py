@@ -39,3 +39,34 @@ def test_a_process_keeps_what_it_freed_unless_its_user_has_tuned_the_allocator(
     done = subprocess.run(command, env=environment | tuned, capture_output=True, text=True, check=True, timeout=120)
     counts = json.loads(done.stdout)
     assert (statistics.median(counts) < PAGES / 100) is is_kept, counts
+
+
+RELEASE = """
+import re, sys
+from pathlib import Path
+import torch
+from ptft.allocator import keep_freed_memory, release_freed_memory
+
+def resident():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+keep_freed_memory()
+before = resident()
+blocks = [torch.ones(1 << 20) for _ in range(50)]  # 200 MiB
+del blocks
+kept = resident()
+if sys.argv[1] == "release":
+    release_freed_memory()
+print(kept - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize("word", ["release", "keep"])
+def test_what_was_kept_is_given_back_when_asked_for(word: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUN"))}
+    command = [sys.executable, "-c", RELEASE, word]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 150
+    assert (left < 50) is (word == "release")

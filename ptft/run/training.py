@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ptft import checkpoint
+from ptft.allocator import release_freed_memory
 from ptft.checkpoint import Ancestor, Checkpoint, DataSeen, Metadata
 from ptft.config.durations import Duration
 from ptft.config.load import dump
@@ -127,6 +128,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         console.say(f"resumed at step {state.progress.step:,} of {prepared.num_steps:,} from {saved.path}.")
         _tell_length(saved, prepared, plan, console)
     ranks.copy_first(state.tensors())
+    release_freed_memory()  # what steps were measured in
     if ranks.is_first:
         # The status first: a finished run that goes on is no longer finished when its config says so.
         folder.write_status("running", state.progress.step, prepared.num_steps)
