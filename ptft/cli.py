@@ -21,7 +21,7 @@ import typer
 import ptft
 from ptft.distributed.place import place, speaks_for_host
 from ptft.errors import ConfigError, PtftError, StorageError, UsageError
-from ptft.paths import user_path
+from ptft.paths import real_path, user_path
 from ptft.stop import end_on_signals, ignore_signals
 from ptft.storage import machine_errors
 
@@ -453,11 +453,13 @@ def check(
                 "--data belongs to a finetuning: give --from SOURCE too. A pretraining takes --set data.name=folder "
                 "and --set data.root=DIR."
             )
+        _check_apart(None, pretraining, cache)
         from ptft.commands.check import check_pretrain
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
         finetuning = _load(FinetuneConfig, document, [*(sets or []), *_started_from(source)], data)
+        _check_apart(None, finetuning, cache)
         from ptft.commands.check import check_finetune
 
         found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console(), cache)
@@ -694,16 +696,17 @@ def _located_source(source: str) -> str:
     return str(user_path(source)) if source.startswith("~") else source
 
 
-def _check_apart(folder: Path, settings: "RunConfig", cache: "CacheOptions | None" = None) -> None:
+def _check_apart(folder: Path | None, settings: "RunConfig", cache: "CacheOptions | None" = None) -> None:
     """A folder of ours inside the images would become a class."""
+    from ptft.runtime import cache_folder
+
     root = getattr(settings.data, "root", None)
     if root is None or settings.data.name != "folder":
         return
-    images = user_path(root).resolve()
-    given = [("the run folder", folder, "--out")]
-    given += [("the cache", cache.folder, "--cache-dir")] if cache and cache.folder else []
-    for name, own, flag in given:
-        if images in own.resolve().parents:
+    images = real_path(user_path(root))
+    kept = cache_folder(cache.folder) if cache and cache.is_used else None
+    for name, own, flag in (("the run folder", folder, "--out"), ("the cache", kept, "--cache-dir")):
+        if own is not None and images in real_path(own).parents:
             raise UsageError(f"{name} {own} would lie among the images in {images}. Choose another with {flag}.")
 
 

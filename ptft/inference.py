@@ -23,7 +23,7 @@ from ptft.data.task import Examples, listing_of, prepare_part
 from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import CheckpointError, DataError, UsageError
 from ptft.models.classifier import Classifier
-from ptft.paths import user_path
+from ptft.paths import real_path, user_path
 from ptft.report.console import Console
 from ptft.report.summary import describe_scores
 from ptft.report.task_report import report_of
@@ -231,7 +231,7 @@ def is_own(found: Checkpoint, data: Path) -> bool:
     """Whether a folder or CSV file is the one that a checkpoint was trained on."""
     own = found.metadata.config.get("data")
     place = (own.get("root") or own.get("path")) if isinstance(own, dict) else None
-    return isinstance(place, str) and user_path(place).resolve() == user_path(data).resolve()
+    return isinstance(place, str) and real_path(user_path(place)) == real_path(data)
 
 
 def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:

@@ -1,5 +1,6 @@
 """Paths as users type them."""
 
+import os
 from pathlib import Path
 
 
@@ -12,3 +13,8 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path, links followed as far as they lead: also where they lead in a circle."""
+    return Path(os.path.realpath(path))

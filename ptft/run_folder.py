@@ -74,7 +74,7 @@ class RunFolder:
 
     def _is_archived(self) -> bool:
         """Whether a finished run is in a folder that nobody can write into: there is nothing to hold."""
-        return self.read_summary() is not None and not os.access(self.path, os.W_OK)
+        return self.read_status().get("state") == "done" and not os.access(self.path, os.W_OK)
 
     def _check_ours(self) -> None:
         """Refuses a file, or a folder of other files, before anything is written into it."""

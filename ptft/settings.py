@@ -1,5 +1,6 @@
 """The configs of a run: sections of the components composed, checks across them, sizes resolved. Knows no torch."""
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -14,7 +15,8 @@ from ptft.config.wording import shown
 from ptft.data.resize import Resize
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
-from ptft.data.sources.listing import is_folder
+from ptft.data.sources.listing import file_mode
+from ptft.errors import UsageError
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
 from ptft.paths import user_path
@@ -255,7 +257,15 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
 
 
 def default_folder(config: RunConfig, named_after: Path, suffix: str = "") -> Path:
-    """The run folder: what the config says, else `runs/`, the stem of the config (or the data folder) and `suffix`."""
+    """The run folder: what the config says, else `runs/`, the stem of the config (or the data folder) and `suffix`.
+
+    Raises:
+        UsageError: the config came from a pipe, which has no name.
+    """
     if config.out:
         return user_path(config.out)
-    return Path("runs") / ((named_after.resolve().name if is_folder(named_after) else named_after.stem) + suffix)
+    mode = file_mode(named_after)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UsageError(f"{named_after} gives the run no name. Give its folder with --out.")
+    name = named_after.resolve().name if mode is not None and stat.S_ISDIR(mode) else named_after.stem
+    return Path("runs") / (name + suffix)

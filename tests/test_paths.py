@@ -62,13 +62,31 @@ def test_a_config_may_come_from_a_pipe() -> None:
     assert done.returncode == 2
     assert ": data.rot: unknown key." in done.stderr
     assert "1 fault in /dev/fd/" in done.stderr
+    command = f"{sys.executable} -m ptft pretrain <(echo 'data: {{name: fashion-mnist-10k}}')"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "gives the run no name. Give its folder with --out." in done.stderr
 
 
-def test_a_cache_among_the_images_would_be_a_class(ptft: Ptft, config: Path) -> None:
+def test_a_cache_among_the_images_would_be_a_class(ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = ptft("pretrain", config, "--cache-dir", "photos/cache")
     assert refused.code == 2
     assert "the cache photos/cache would lie among the images" in refused.err
+    assert ptft("check", config, "--cache-dir", "photos/cache").code == 2
+    monkeypatch.setenv("PTFT_CACHE_DIR", "photos/cache")
+    assert ptft("pretrain", config).code == 2
     assert not Path("photos/cache").exists()
+
+
+@pytest.mark.parametrize("flag", ["--out", "--cache-dir", "--set"])
+def test_links_that_lead_in_a_circle_are_told_in_a_sentence(
+    ptft: Ptft, config: Path, tmp_path: Path, flag: str
+) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    result = ptft("pretrain", config, flag, "data.root=a" if flag == "--set" else "a/x")
+    assert result.code in (0, 2, 3, 5), result.err  # without a cache a run goes on
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["report"], ["evaluate", "--data"], ["leak", "--data"]])
@@ -90,6 +108,14 @@ def test_closed_streams_are_no_error(closed: str) -> None:
         assert done.returncode == code
         assert ("small-cnn" in done.stdout) == (code == 0 and closed == "2>&-")
         assert "Traceback" not in done.stdout
+
+
+def test_closed_streams_are_open_for_processes_that_are_started_too() -> None:
+    script = (
+        "from ptft.entry import _open_standard_streams as f; f(); import os; os.execvp('ls', ['ls', '/proc/self/fd/2'])"
+    )
+    done = subprocess.run(["bash", "-c", f'exec {sys.executable} -c "{script}" 2>&-'], capture_output=True, text=True)
+    assert done.stdout == "/proc/self/fd/2\n"
 
 
 def test_an_error_that_nobody_can_be_told_keeps_its_exit_code() -> None:

@@ -235,8 +235,13 @@ def check_pictures(path: Path) -> None:
     with storage_errors(path, "read"):
         if path.is_dir() or not path.parent.is_dir():
             raise UsageError(f"--pictures {path}: name a PNG file in a folder that is there.")
-        if path.exists() and _SIGNATURE not in path.read_bytes()[:200]:
+        if path.exists() and _SIGNATURE not in _first_bytes(path):
             raise UsageError(f"{path} is there and is not made by ptft leak. Choose another file with --pictures.")
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(200)
 
 
 def write_pictures(report: LeakReport, path: Path) -> None:

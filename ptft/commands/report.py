@@ -8,6 +8,7 @@ from ptft import checkpoint
 from ptft.data.cache import CacheOptions
 from ptft.errors import CheckpointError, DataError, UsageError
 from ptft.inference import held_out_examples, load_classifier, task_of
+from ptft.paths import real_path
 from ptft.report.console import Console
 from ptft.report.evidence import Evidence, judged
 from ptft.report.page import Page, Section, check_replaceable, write_page
@@ -43,7 +44,7 @@ def report(paths: Sequence[Path], out: Path | None, console: Console) -> Path:
 
 
 def _repeated(paths: Sequence[Path]) -> Path | None:
-    places = [path.resolve() for path in paths]
+    places = [real_path(path) for path in paths]
     return next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None)
 
 

@@ -112,13 +112,14 @@ def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
 
 
 def _finished(folder: RunFolder, section: CompareSection) -> dict[str, Any] | None:
-    """The result of the comparison in the folder, where it is done and of this very section; else None."""
+    """The result of the comparison in the folder, where it is done, page and all, and of this section; else None."""
     try:
         result: dict[str, Any] = json.loads((folder.path / _RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        is_same = result["config"]["compare"] == section.model_dump(mode="json")
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_same = result["config"]["compare"] == section.model_dump(mode="json")
-    return result if is_same and folder.read_status().get("state") == "done" else None
+    is_whole = folder.report.exists() and folder.read_status().get("state") == "done"
+    return result if is_same and is_whole else None
 
 
 def _has_no_cell(folder: RunFolder) -> bool:
@@ -184,7 +185,7 @@ def _check_some_finite(setting: Setting, choices: Mapping[Place, Choice]) -> Non
     if lost:
         raise NotFiniteError(
             f"every learning rate tried diverged: {'; '.join(lost)}. Give lower ones in compare.lrs, or set "
-            "train.clip_norm."
+            "train.clip_norm in a new folder."
         )
 
 
@@ -192,7 +193,7 @@ def _check_finite(setting: Setting, cells: Sequence[Cell]) -> None:
     if diverged := [cell.name for cell in cells if has_diverged(setting, cell)]:
         raise NotFiniteError(
             f"{', '.join(diverged)}: training diverged, at a learning rate that was good for other seeds. "
-            "Give lower ones in compare.lrs, or set train.clip_norm."
+            "Give lower ones in compare.lrs, or set train.clip_norm in a new folder."
         )
 
 

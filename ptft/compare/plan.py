@@ -17,6 +17,7 @@ from ptft.data.splits import Parts, split
 from ptft.data.task import prepare
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
+from ptft.paths import real_path
 from ptft.proof.leak import LeakCheck, SeenSet, check_leaks, seen_sets
 from ptft.proof.start import fingerprint_of
 from ptft.report.console import Console
@@ -134,7 +135,7 @@ def _read_alike(config: CompareConfig, sources: Sequence[Origin]) -> list[Source
 
 def _marks(source: Origin, weights: SourceWeights) -> list[tuple[str, str]]:
     """What no two draws of a pretraining share, with a phrase: else one would count twice and narrow the interval."""
-    folder = Path(source).resolve().parent
+    folder = real_path(source).parent
     of_run = [("is of the run", str(folder))] if not is_name(source) and folder.name == "checkpoints" else []
     return [*of_run, ("has the weights", fingerprint_of(weights.tensors))]
 

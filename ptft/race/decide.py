@@ -99,7 +99,7 @@ def decide(course: Course) -> Decision:
     console.say("\n".join(said))
     first, last = _run(course, found, folds[: found.num_folds])
     results = first if not last else last | {racer: first[racer] for racer in first if racer == PROBE}
-    choice = winner_of(results, is_clear=is_clear, spread=config.task.spread)
+    choice = winner_of(results, is_clear=is_clear, deviation=config.task.merit_deviation)
     _print(console, first, last)
     why = _choice_sentences(results, choice)
     console.say("\n".join(why))
@@ -242,9 +242,10 @@ def _choice_sentences(results: Mapping[Racer, Result], choice: Racer) -> list[st
     beside = f" ({others})" if others else ""
     lr = "" if choice.lr is None else f", optim.lr: {choice.lr:g}"
     chosen = results[choice]
+    plural = "s" if chosen.num_images > 1 else ""
     said = [
-        f"auto: chose {choice.name}: {chosen.told} on {chosen.num_images:,} held-out images{beside}. In config.yaml: "
-        f"transfer.recipe: {choice.recipe}{lr}."
+        f"auto: chose {choice.name}: {chosen.told} on {chosen.num_images:,} held-out image{plural}{beside}. In "
+        f"config.yaml: transfer.recipe: {choice.recipe}{lr}."
     ]
     if choice.recipe == "random":
         said.append(

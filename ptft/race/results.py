@@ -64,7 +64,7 @@ def best_of_each(results: Mapping[Racer, Result]) -> list[Racer]:
     return found
 
 
-def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, spread: float) -> Racer:
+def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, deviation: float) -> Racer:
     """The racer that is expected to be the best, given what it showed and what is known of its recipe beforehand.
 
     A few dozen images say little, and the best of ten racers on them is mostly the luckiest. So the differences to a
@@ -78,14 +78,14 @@ def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, spread: float)
     Args:
         results: of all racers on the same images.
         is_clear: see `Nearness`.
-        spread: t, see `TaskConfig`.
+        deviation: t, see `TaskConfig`.
     """
-    prior: dict[RecipeName, float] = {"probe" if is_clear else "lp-ft": spread / 3, "random": -spread / 3}
+    prior: dict[RecipeName, float] = {"probe" if is_clear else "lp-ft": deviation / 3, "random": -deviation / 3}
 
     def expected(racer: Racer) -> tuple[float, float, tuple[float, float]]:
         favour = prior.get(racer.recipe, 0.0)
         return (
-            _gain(results[racer], results[reference], favour - favour_of_reference, spread),
+            _gain(results[racer], results[reference], favour - favour_of_reference, deviation),
             favour,
             results[racer].rank,
         )
@@ -95,8 +95,8 @@ def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, spread: float)
     return max(results, key=expected)
 
 
-def _gain(result: Result, reference: Result, prior: float, spread: float) -> float:
+def _gain(result: Result, reference: Result, prior: float, deviation: float) -> float:
     """Expected merit beyond that of the reference, of which `prior` is the mean beforehand."""
     difference = result.merits - reference.merits
     square_error = difference.var(correction=0).item() / len(difference)
-    return (spread**2 * difference.mean().item() + square_error * prior) / (spread**2 + square_error)
+    return (deviation**2 * difference.mean().item() + square_error * prior) / (deviation**2 + square_error)

@@ -76,7 +76,7 @@ def read_run(path: Path) -> RunRecord:
         if status.get("command") == "compare":
             raise UsageError(
                 f"{path} holds a comparison, not a run. Its page is {folder.report}, which `ptft compare` with "
-                f"--resume makes anew; its runs are in {path / 'cells'}."
+                f"--resume makes where it is gone; its runs are in {path / 'cells'}."
             )
         summary = _parse(folder.summary)
         metrics = read_metrics(folder)

@@ -54,7 +54,7 @@ class TaskConfig(Config):
 
     limits: ClassVar[Mapping[str, Limit]] = {}
     """Dotted keys of a run's config that this task restricts."""
-    spread: ClassVar[float] = 0.03
+    merit_deviation: ClassVar[float] = 0.03
     """How far ways to train are apart in merit, as a standard deviation, before anything is known of the data."""
 
     @abstractmethod

@@ -51,7 +51,7 @@ class MultiLabelScores:
             is_there = np.isfinite(precision)
             return float(precision[is_there].mean()) if is_there.any() else 0.0
 
-        return pseudo_values(mean_average_precision, self.num_examples)
+        return pseudo_values(mean_average_precision, *self.logits.shape)
 
     def summary(self) -> dict[str, Any]:
         """mAP and the mean F1 over the same classes, with 95 % bootstrap intervals, each None where it is not known."""

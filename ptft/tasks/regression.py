@@ -56,7 +56,7 @@ class Regression(TaskConfig):
         "objective.cutmix": Limit((0.0,), "blends the labels of classes. Leave it out of a regression."),
     }
 
-    spread: ClassVar[float] = 0.1
+    merit_deviation: ClassVar[float] = 0.1
 
     @field_validator("targets")
     @classmethod

@@ -8,7 +8,9 @@ _CONFIDENCE = 0.95
 _MOST, _LEAST = 1000, 200
 # Images times outputs, over all resamples: a second or two.
 _MOST_CELLS = 5_000_000
-_MOST_GROUPS = 200
+_MOST_GROUPS, _FEWEST_GROUPS = 200, 20
+# Images times outputs, over all groups: half a second.
+_MOST_CELLS_OF_GROUPS = 8_000_000
 
 
 def intervals(statistic: Callable[[np.ndarray], np.ndarray], num_images: int, num_outputs: int) -> np.ndarray:
@@ -38,24 +40,29 @@ def intervals(statistic: Callable[[np.ndarray], np.ndarray], num_images: int, nu
     return ends
 
 
-def pseudo_values(statistic: Callable[[np.ndarray], float], num_images: int) -> np.ndarray:
-    """What each group of images adds to a statistic, of which they may be taken for a sample that has it as its mean.
+def pseudo_values(statistic: Callable[[np.ndarray], float], num_images: int, num_outputs: int) -> np.ndarray:
+    """What each group of images adds to a statistic: a sample with it as its mean, and about its standard error.
 
-    g · θ - (g - 1) · θ without the group, of the jackknife (Efron and Tibshirani 1993, equations 11.1 and 11.16). Of a
-    mean they are its values, averaged over a group.
+    g · θ - (g - 1) · θ without the group, of the jackknife (Efron and Tibshirani 1993, equations 11.1 and 11.16), all
+    shifted so that θ is their mean: where a class has few images, it would be far off. Of a mean they are its values,
+    averaged over a group.
 
     Args:
         statistic: of how often each image counts, int64 (N,).
-        num_images: N, at least 2; they fall into g = min(N, 200) groups of nearly the same size, in order.
+        num_images: N; they fall into g groups of nearly the same size, in order: N, at most 200, and fewer (at least
+            20) where images and outputs are many.
+        num_outputs: K.
 
     Returns:
         float64 (g,).
     """
-    groups = np.array_split(np.arange(num_images), min(num_images, _MOST_GROUPS))
+    affordable = max(_FEWEST_GROUPS, min(_MOST_GROUPS, _MOST_CELLS_OF_GROUPS // (num_images * num_outputs)))
+    groups = np.array_split(np.arange(num_images), min(num_images, affordable))
     counts = np.ones(num_images, np.int64)
     whole, found = statistic(counts), np.empty(len(groups))
     for index, group in enumerate(groups):
         counts[group] = 0
         found[index] = len(groups) * whole - (len(groups) - 1) * statistic(counts)
         counts[group] = 1
-    return found
+    shifted: np.ndarray = found + (whole - found.mean())
+    return shifted

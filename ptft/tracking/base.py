@@ -11,7 +11,7 @@ from ptft.storage import write_text_durably
 Line = Mapping[str, Any]
 """A line of metrics.jsonl: `step`, `epoch`, and numbers by name."""
 
-Point = tuple[int, Mapping[str, float]]
+StepNumbers = tuple[int, Mapping[str, float]]
 """A step and numbers of it by name."""
 
 _PLACE = ("step", "epoch")

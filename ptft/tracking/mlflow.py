@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ptft.config.yaml_text import one_line
-from ptft.tracking.base import Ending, Point, TrackedRun, read_note, write_note
+from ptft.tracking.base import Ending, StepNumbers, TrackedRun, read_note, write_note
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -113,7 +113,7 @@ class Mlflow:
         changed = {key: value for key, value in now.items() if before.get(key, value) != value}
         self._tag({**self._run.facts, **changed, "state": "running"})
 
-    def log(self, points: Sequence[Point]) -> None:
+    def log(self, points: Sequence[StepNumbers]) -> None:
         """Sends numbers of some steps, as many in a request as servers take; Exception as `begin`."""
         from mlflow.entities import Metric
 

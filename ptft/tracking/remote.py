@@ -7,7 +7,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from ptft.tracking.base import Ending, Line, Point, numbers_of
+from ptft.tracking.base import Ending, Line, StepNumbers, numbers_of
 
 _SECONDS_TO_END = 20.0
 
@@ -24,7 +24,7 @@ class Service(Protocol):
         """Contacts it and creates the run, or goes on with it; the last step that it has of each number."""
         ...
 
-    def log(self, points: Sequence[Point]) -> None:
+    def log(self, points: Sequence[StepNumbers]) -> None:
         """Sends numbers, at once where it can: a backlog of hours must not take hours."""
         ...
 
@@ -53,7 +53,7 @@ class Remote:
         self._say = say
         self._failure: Exception | None = None
         self._is_given_up = False
-        self._waiting: SimpleQueue[Point | Ending] = SimpleQueue()
+        self._waiting: SimpleQueue[StepNumbers | Ending] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -93,9 +93,9 @@ class Remote:
                 except Exception as error:
                     self._failure = error
 
-    def _taken(self) -> tuple[list[Point], Ending | None]:
+    def _taken(self) -> tuple[list[StepNumbers], Ending | None]:
         """All that waits, at least one thing; the ending is the last there is."""
-        points: list[Point] = []
+        points: list[StepNumbers] = []
         taken = self._waiting.get()
         while not isinstance(taken, Ending):
             points.append(taken)
@@ -105,7 +105,7 @@ class Remote:
                 return points, None
         return points, taken
 
-    def _send(self, points: list[Point], ending: Ending | None) -> None:
+    def _send(self, points: list[StepNumbers], ending: Ending | None) -> None:
         if points:
             self._service.log(points)
         if ending is not None:

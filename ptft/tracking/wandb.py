@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ptft.tracking.base import Ending, Point, TrackedRun, read_note, write_note
+from ptft.tracking.base import Ending, StepNumbers, TrackedRun, read_note, write_note
 
 
 class Wandb:
@@ -59,7 +59,7 @@ class Wandb:
         self._wandb.define_metric("*", step_metric="step")
         return dict(self._sent)
 
-    def log(self, points: Sequence[Point]) -> None:
+    def log(self, points: Sequence[StepNumbers]) -> None:
         """Sends numbers of some steps; Exception as `begin`."""
         for step, numbers in points:
             self._wandb.log({"step": step, **numbers})

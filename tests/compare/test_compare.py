@@ -13,8 +13,8 @@ from faults.program import Running, run, start
 from making import COLOURS, Ptft, make_images, write_config
 
 from ptft.checkpoint import read
-from ptft.compare.compare import _as_begun
-from ptft.config.load import dump
+from ptft.compare.compare import _as_begun, _finished
+from ptft.config.load import dump, load
 from ptft.errors import UsageError
 from ptft.run_folder import RunFolder
 from ptft.settings import CompareConfig
@@ -352,3 +352,16 @@ def test_report_leaves_the_page_of_a_comparison_alone(place: Path) -> None:
     assert refused.code == 2
     assert "holds a comparison, not a run. Its page is runs/run-compare/report.html" in refused.err
     assert page.read_bytes() == before
+
+
+def test_what_is_lost_or_damaged_of_a_finished_comparison_is_made_again(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "runs" / "run-compare", tmp_path / "done")
+    folder, section = RunFolder(tmp_path / "done"), load(place / "runs/run-compare/config.yaml", CompareConfig).compare
+    assert _finished(folder, section) == json.loads((place / "stdout.json").read_text())
+    page = folder.report.read_text()
+    folder.report.unlink()
+    assert _finished(folder, section) is None
+    folder.report.write_text(page)
+    for damaged in ("{}", "[]", "{", '{"config": {"compare": 1}}'):
+        (folder.path / "compare.json").write_text(damaged)
+        assert _finished(folder, section) is None

@@ -63,7 +63,7 @@ def test_a_signal_at_a_random_instant_leaves_a_run_that_goes_on(scene: Scene, tr
 
 
 def test_a_signal_while_ptft_is_starting_leaves_a_run_that_goes_on(scene: Scene, trials: int) -> None:
-    random, failures, total = seeded("starting"), [], max(3, trials // 8)
+    random, failures, total = seeded("starting"), [], max(len(_SIGNALS), trials // 8)
     for trial in range(total):
         out, signum = f"starting-{trial}", _SIGNALS[trial % len(_SIGNALS)]
         command = [sys.executable, "-m", "ptft", "pretrain", "run.yaml", "--resume", "--out", out]

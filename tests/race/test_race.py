@@ -167,13 +167,15 @@ def test_few_images_leave_it_to_lp_ft_and_many_decide_alone() -> None:
     calm = Racer("lp-ft", 0.01)
     for times, winner in ((1, calm), (30, FULL)):
         ahead, behind = result(*([0, 1, 1] + [1] * 20) * times), result(*([1, 0, 0] + [1] * 20) * times)
-        assert winner_of({FULL: ahead, calm: behind}, is_clear=False, spread=0.03) == winner
+        assert winner_of({FULL: ahead, calm: behind}, is_clear=False, deviation=0.03) == winner
 
 
 def test_few_labels_and_clearly_good_features_favour_the_probe_instead() -> None:
     calm, alike = Racer("lp-ft", 0.01), [1, 0] * 10
     for is_clear, winner in ((True, PROBE), (False, calm)):
-        assert winner_of({PROBE: result(*alike), calm: result(*alike[::-1])}, is_clear=is_clear, spread=0.03) == winner
+        assert (
+            winner_of({PROBE: result(*alike), calm: result(*alike[::-1])}, is_clear=is_clear, deviation=0.03) == winner
+        )
 
 
 def test_the_expected_gain_is_that_of_two_normals() -> None:
@@ -184,15 +186,15 @@ def test_the_expected_gain_is_that_of_two_normals() -> None:
 
 def test_random_weights_win_only_where_it_is_no_chance() -> None:
     good, better = [1] * 80 + [0] * 20, [1] * 90 + [0] * 10
-    assert winner_of({FULL: result(*good), RANDOM: result(*better)}, is_clear=False, spread=0.03) == RANDOM
+    assert winner_of({FULL: result(*good), RANDOM: result(*better)}, is_clear=False, deviation=0.03) == RANDOM
     by_two_of_many_disagreements = [0] * 15 + [1] * 82 + [0] * 3
     assert sum(by_two_of_many_disagreements) > sum(good)
     assert (
-        winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}, is_clear=False, spread=0.03)
+        winner_of({FULL: result(*good), RANDOM: result(*by_two_of_many_disagreements)}, is_clear=False, deviation=0.03)
         == FULL
     )
-    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}, is_clear=False, spread=0.03) == FULL
-    assert winner_of({PROBE: result(*better), FULL: result(*good)}, is_clear=False, spread=0.03) == PROBE
+    assert winner_of({FULL: result(*good), RANDOM: result(*good, loss=0.1)}, is_clear=False, deviation=0.03) == FULL
+    assert winner_of({PROBE: result(*better), FULL: result(*good)}, is_clear=False, deviation=0.03) == PROBE
 
 
 def test_random_weights_are_not_tried_where_few_labels_meet_features_far_ahead() -> None:
@@ -206,7 +208,7 @@ def test_a_racer_that_diverged_names_nothing_and_cannot_win() -> None:
     diverged = judged(Predictions(torch.full((10, 2), float("nan")), labels))
     fair = judged(Predictions(torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3), labels))
     assert (diverged.merit, diverged.told) == (0, "not finite")
-    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}, is_clear=False, spread=0.03) == Racer(
+    assert winner_of({Racer("full", 1.0): diverged, Racer("full", 0.1): fair}, is_clear=False, deviation=0.03) == Racer(
         "full", 0.1
     )
 

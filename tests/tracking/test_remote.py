@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from ptft.tracking.base import Ending, Point
+from ptft.tracking.base import Ending, StepNumbers
 from ptft.tracking.remote import Remote
 
 
@@ -13,7 +13,7 @@ class Slow:
     place = "nowhere"
 
     def __init__(self) -> None:
-        self.requests: list[list[Point]] = []
+        self.requests: list[list[StepNumbers]] = []
         self.ending: Ending | None = None
         self.is_asked = threading.Event()
         self.may_answer = threading.Event()
@@ -21,7 +21,7 @@ class Slow:
     def begin(self) -> dict[str, int]:
         return {}
 
-    def log(self, points: Sequence[Point]) -> None:
+    def log(self, points: Sequence[StepNumbers]) -> None:
         self.requests.append(list(points))
         self.is_asked.set()
         assert self.may_answer.wait(60)
