@@ -1,6 +1,5 @@
 """The configs of a run: sections of the components composed, checks across them, sizes resolved. Knows no torch."""
 
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -15,7 +14,7 @@ from ptft.config.wording import shown
 from ptft.data.resize import Resize
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
-from ptft.data.sources.listing import file_mode
+from ptft.data.sources.listing import file_mode, is_file, is_folder
 from ptft.errors import UsageError
 from ptft.models import Model, SmallCnn
 from ptft.objectives import Objective
@@ -264,8 +263,7 @@ def default_folder(config: RunConfig, named_after: Path, suffix: str = "") -> Pa
     """
     if config.out:
         return user_path(config.out)
-    mode = file_mode(named_after)
-    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if file_mode(named_after) is not None and not (is_file(named_after) or is_folder(named_after)):
         raise UsageError(f"{named_after} gives the run no name. Give its folder with --out.")
-    name = named_after.resolve().name if mode is not None and stat.S_ISDIR(mode) else named_after.stem
+    name = named_after.resolve().name if is_folder(named_after) else named_after.stem
     return Path("runs") / (name + suffix)
