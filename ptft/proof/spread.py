@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ptft.proof.bootstrap import resampled_means
 from ptft.proof.paired import OF_DIFFERENCE, Bounds
 
 CONFIDENCE = 0.95
 _NUM_DRAWS = 20_000
+# Binomial draws made at once: 8 MB of counts.
+_DRAWS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,22 @@ def spread_of(values: np.ndarray, bounds: Bounds = OF_DIFFERENCE) -> Spread:
 def _p_value(draws: np.ndarray) -> float:
     sides = [int((draws <= 0).sum()), int((draws >= 0).sum())]
     return min(1.0, 2 * (min(sides) + 1) / (len(draws) + 1))
+
+
+def resampled_means(values: np.ndarray, *, seed: int, num_resamples: int) -> np.ndarray:
+    """Means of N values drawn with replacement from the N given, float64 (num_resamples,).
+
+    How often each distinct value comes is multinomial; drawing these counts is the same and, with the few distinct
+    differences that right and wrong can have, some thousand times less work than drawing the values.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    rng = np.random.default_rng(seed)
+    batch = max(1, _DRAWS_AT_ONCE // len(distinct))
+    means = [
+        rng.multinomial(len(values), counts / len(values), size=min(batch, num_resamples - start)) @ distinct
+        for start in range(0, num_resamples, batch)
+    ]
+    return np.concatenate(means) / len(values)
 
 
 def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:

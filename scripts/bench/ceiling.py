@@ -10,7 +10,8 @@ Four loops over the same model, batch size, precision, memory format and optimiz
 - ahead: as whole, with the next batch made by a thread meanwhile. `ptft.data.ahead` says where a run does so.
 
 Images a second, the median of the rounds; the share of the ceiling, the median over the rounds of the ratio within one,
-as a machine's speed drifts; and which share of the last two is waiting for batches.
+as a machine's speed drifts, with its 95 % interval; and which share of the last two is waiting for batches. Many short
+rounds tell more than a few long ones.
 """
 
 import argparse
@@ -41,8 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=120)
     arguments = parser.parse_args()
     keep_freed_memory()  # as every command of ptft does
     prepared = prepare_pretrain(load(arguments.config, PretrainConfig, arguments.sets), Surroundings.of(Console()))
@@ -65,11 +66,18 @@ def main() -> None:
                 waited[name].append((ahead if name == "ahead" else batches).seconds / taken)
     for name, taken in seconds.items():
         speed = arguments.steps * prepared.batch_size / statistics.median(taken)
-        shares = [100 * best / own for best, own in zip(seconds["ceiling"], taken, strict=True)]
-        spread = f"({min(shares):.1f} to {max(shares):.1f})"
-        print(f"{name:<8} {speed:10,.0f} images/s  {statistics.median(shares):6.1f} % of the ceiling {spread}")
+        shares = sorted(100 * best / own for best, own in zip(seconds["ceiling"], taken, strict=True))
+        low, high = interval_of_median(shares)
+        share = f"{statistics.median(shares):6.1f} % of the ceiling ({low:.1f} to {high:.1f})"
+        print(f"{name:<8} {speed:10,.0f} images/s  {share}")
     told = ", ".join(f"{100 * statistics.median(waited[name]):.1f} % of {name}" for name in ("whole", "ahead"))
     print(f"waiting for batches: {told}")
+
+
+def interval_of_median(ordered: list[float]) -> tuple[float, float]:
+    """The two of the ordered values between which their median lies with 95 % confidence, by the binomial's normal."""
+    middle, half = (len(ordered) - 1) / 2, 0.98 * len(ordered) ** 0.5
+    return ordered[max(0, int(middle - half))], ordered[min(len(ordered) - 1, round(middle + half + 0.5))]
 
 
 def time_of(loop: Callable[[int], None], steps: int, first: int) -> float:
