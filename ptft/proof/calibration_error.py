@@ -1,5 +1,6 @@
 """Is a classifier right as often as it says? The error of its confidences, and the temperature that mends them."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -8,6 +9,8 @@ from numpy.typing import ArrayLike
 
 # T beyond these changes nothing that anyone could see; the likelihood has no optimum when all answers are right.
 _COLDEST, _HOTTEST = 0.01, 100.0
+# Relative, of T.
+_PRECISION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -93,20 +96,19 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: shapes that do not fit, no rows, or logits that are not finite.
     """
-    from scipy.optimize import brentq
-    from scipy.special import softmax
-
     rows, truth = np.asarray(logits, np.float64), np.asarray(labels, np.int64)
     if rows.ndim != 2 or truth.shape != rows.shape[:1] or not len(truth) or not np.isfinite(rows).all():
         raise ValueError("needs finite logits (N, K) and labels (N,), at least 1 image")
+    rows = rows - rows.max(axis=1, keepdims=True)
     reached = rows[np.arange(len(truth)), truth].mean()
+    num_places = round(np.log(_HOTTEST / _COLDEST) / _PRECISION)
 
-    def slope(log_temperature: float) -> float:
-        shares = softmax(rows / np.exp(log_temperature), axis=1)
-        return float((shares * rows).sum(axis=1).mean() - reached)
+    def temperature(place: int) -> float:
+        return float(_COLDEST * (_HOTTEST / _COLDEST) ** (place / num_places))
 
-    if slope(np.log(_COLDEST)) <= 0:
-        return _COLDEST
-    if slope(np.log(_HOTTEST)) >= 0:
-        return _HOTTEST
-    return float(np.exp(brentq(slope, np.log(_COLDEST), np.log(_HOTTEST), xtol=1e-10)))
+    def is_past(place: int) -> bool:
+        weights = np.exp(rows / temperature(place))
+        return bool(((weights * rows).sum(axis=1) / weights.sum(axis=1)).mean() <= reached)
+
+    # scipy's root finders would take as long to import as a small run takes to be evaluated.
+    return temperature(bisect_left(range(num_places), True, key=is_past))
