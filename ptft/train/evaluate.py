@@ -16,6 +16,9 @@ from ptft.runtime import Precision, autocast, is_out_of_memory
 from ptft.train.metrics import Tally, TaskScores, TaskTally
 
 _BATCH_SIZE = 128
+# On a CPU a batch of photographs passes in parts of so many pixels, or images where they are large: as a whole it
+# would take more memory than training does, for 2 to 20 % more speed.
+_PIXELS_AT_ONCE, _IMAGES_AT_ONCE = 64 * 96 * 96, 16
 
 
 def logits_of(
@@ -45,12 +48,19 @@ def logits_of(
         Rows int64 (B,) on the CPU and logits float32 (B, K) on `device`.
     """
 
+    at_once = _BATCH_SIZE
+    if device.type == "cpu":
+        at_once = max(_IMAGES_AT_ONCE, _PIXELS_AT_ONCE // format_.image_size**2)
+
+    def compute_part(rows: Tensor) -> Tensor:
+        images = format_.normalize(examples.images.take(rows).to(device))
+        views = views_of(images, format_.num_views)
+        weighted: list[Tensor] = [weight * classifier(view).float() for weight, view in views]
+        return sum(weighted[1:], start=weighted[0])
+
     def compute(rows: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(device, precision):
-            images = format_.normalize(examples.images.take(rows).to(device))
-            views = views_of(images, format_.num_views)
-            weighted: list[Tensor] = [weight * classifier(view).float() for weight, view in views]
-            return sum(weighted[1:], start=weighted[0])
+            return torch.cat([compute_part(part) for part in rows.split(at_once)])
 
     was_training = classifier.training
     classifier.eval()

@@ -1,0 +1,53 @@
+"""Evaluation meets every image once, in batches that memory bears."""
+
+import pytest
+import torch
+from torch import nn
+
+from ptft.data.images import ResidentImages
+from ptft.data.task import Examples, Format
+from ptft.train.evaluate import logits_of
+
+
+class Watched(nn.Module):
+    """Answers the first pixel of each image and notes how many it is given at once; has memory for `most`."""
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()
+        self.most, self.given = most, list[int]()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            raise MemoryError
+        self.given.append(len(images))
+        return images[:, :, 0, 0]
+
+
+def answers(network: Watched, image_size: int, count: int) -> list[int]:
+    """Of grey images of which each shows its own number, in the order of evaluation."""
+    numbers = torch.arange(count, dtype=torch.uint8)
+    images = numbers[:, None, None, None].expand(count, 1, image_size, image_size).contiguous()
+    examples = Examples(ResidentImages(images), torch.zeros(count).long(), ["image"] * count)
+    found = list(logits_of(network, examples, Format(image_size, 1, (0.0,), (1 / 255,)), torch.device("cpu")))
+    assert torch.equal(torch.cat([rows for rows, _ in found]), torch.arange(count))
+    return torch.cat([logits for _, logits in found]).flatten().round().int().tolist()
+
+
+@pytest.mark.parametrize(
+    ("image_size", "given"), [(8, [128, 22]), (96, [64, 64, 22]), (128, [36, 36, 36, 20, 22]), (400, [16] * 9 + [6])]
+)
+def test_large_images_pass_in_smaller_parts(image_size: int, given: list[int]) -> None:
+    network = Watched()
+    assert answers(network, image_size, 150) == list(range(150))
+    assert network.given == given
+
+
+def test_where_memory_runs_out_batches_become_smaller_and_every_image_still_counts_once() -> None:
+    network = Watched(most=40)
+    assert answers(network, 8, 150) == list(range(150))
+    assert network.given == [32] * 4 + [22]
+
+
+def test_an_image_that_memory_does_not_bear_alone_is_an_error() -> None:
+    with pytest.raises(MemoryError):
+        answers(Watched(most=0), 8, 3)
