@@ -21,17 +21,16 @@ import typer
 import ptft
 from ptft.distributed.place import place, speaks_for_host
 from ptft.errors import ConfigError, PtftError, StorageError, UsageError
-from ptft.paths import real_path, user_path
+from ptft.paths import user_path
 from ptft.stop import end_on_signals, ignore_signals
 from ptft.storage import machine_errors
 
 if TYPE_CHECKING:
-    from ptft.config.document import Document
     from ptft.data.cache import CacheOptions
     from ptft.report.console import Console
     from ptft.report.summary import Summary
     from ptft.run.session import Session
-    from ptft.settings import FinetuneConfig, RunConfig, RunConfigT
+    from ptft.settings import RunConfig, RunConfigT
 
 _EXIT_CODES = (
     "Exit codes: 0 done · 2 usage or config · 3 data · 4 checkpoint or transfer · 5 storage (disk full, I/O error) · "
@@ -126,6 +125,7 @@ def pretrain(
     as_json: JsonOption = False,
 ) -> None:
     """Train on a source task from random weights. Prints the path of the final checkpoint."""
+    from ptft.commands.given import cache_options
     from ptft.settings import PretrainConfig
 
     def work(settings: PretrainConfig, session: "Session") -> "Summary":
@@ -133,7 +133,7 @@ def pretrain(
 
         return pretrain(settings, session)
 
-    cache = _cache(cache_dir, no_cache, verify_cache)
+    cache = cache_options(cache_dir, no_cache, verify_cache)
     _train(PretrainConfig, config, sets or [], None, None, out, resume, as_json, cache, work)
 
 
@@ -153,10 +153,11 @@ def finetune(
     as_json: JsonOption = False,
 ) -> None:
     """Start a new task from given weights. Prints the path of the final checkpoint."""
+    from ptft.commands.given import cache_options, source_of, started_from
     from ptft.settings import FinetuneConfig
 
     def origin_of(settings: FinetuneConfig) -> str:
-        return _origin(settings, config)
+        return source_of(settings, config)
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
@@ -166,8 +167,8 @@ def finetune(
 
         return finetune(settings, origin_of(settings), session)
 
-    sets = [*(sets or []), *_started_from(source)]
-    cache = _cache(cache_dir, no_cache, verify_cache)
+    sets = [*(sets or []), *started_from(source)]
+    cache = cache_options(cache_dir, no_cache, verify_cache)
     _train(FinetuneConfig, config, sets, data, origin_of, out, resume, as_json, cache, work)
 
 
@@ -200,6 +201,15 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether pretraining helped. Random and given weights on equal terms, over several seeds."""
+    from ptft.commands.given import (
+        cache_options,
+        check_apart,
+        load_config,
+        located_source,
+        read_config,
+        source_of,
+        started_from,
+    )
     from ptft.settings import CompareConfig, default_folder
 
     if config is None and data is None:
@@ -207,12 +217,12 @@ def compare(
     asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
     asked += [] if seeds is None else [f"compare.seeds={seeds}"]
     given = sources or []
-    sets = [*asked, *(sets or []), *_started_from(given[0] if given else None)]
-    settings = _load(CompareConfig, _read(config), sets, data)
-    origins = (_origin(settings, config), *map(_located_source, given[1:]))
+    sets = [*asked, *(sets or []), *started_from(given[0] if given else None)]
+    settings = load_config(CompareConfig, read_config(config), sets, data)
+    origins = (source_of(settings, config), *map(located_source, given[1:]))
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
-    cache = _cache(cache_dir, no_cache, verify_cache)
-    _check_apart(folder, settings, cache)
+    cache = cache_options(cache_dir, no_cache, verify_cache)
+    check_apart(folder, settings, cache)
     from ptft.compare.compare import compare
 
     result = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
@@ -229,11 +239,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on test images. Its own, or a folder; per class, with intervals."""
+    from ptft.commands.given import cache_options
     from ptft.distributed.ranks import join
     from ptft.inference import evaluate_checkpoint
     from ptft.runtime import memory_errors
 
-    cache = _cache(cache_dir, no_cache, verify_cache)
+    cache = cache_options(cache_dir, no_cache, verify_cache)
     with closing(join(place())) as ranks, ranks.settled(), memory_errors():
         ranks.connect()
         result, sentence = evaluate_checkpoint(checkpoint, data, _console(), cache, ranks)
@@ -259,11 +270,12 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
+    from ptft.commands.given import cache_options, check_apart, load_config, read_config
     from ptft.data.sources.listing import is_folder
     from ptft.settings import FinetuneConfig
 
     is_config = data.suffix.lower() in (".yaml", ".yml") and not is_folder(data)
-    target = _load(FinetuneConfig, _read(data) if is_config else None, [], None if is_config else data)
+    target = load_config(FinetuneConfig, read_config(data) if is_config else None, [], None if is_config else data)
     if target.task.name != "single-label":
         raise UsageError(f"{data}: score needs a single-label task, one class an image, not {target.task.name}.")
     from ptft.proof.ranking_page import page_of_score
@@ -274,7 +286,8 @@ def score(
 
     if page is not None:
         check_replaceable(page, "--page")
-    console, cache = _console(), _cache(cache_dir, no_cache, verify_cache)
+    console, cache = _console(), cache_options(cache_dir, no_cache, verify_cache)
+    check_apart(None, target, cache)
     with memory_errors():
         result = score(checkpoints, target.data, seed=target.seed, console=console, cache=cache)
     print_ranking(console, result.ranking)
@@ -320,6 +333,7 @@ def leak(
     as_json: JsonOption = False,
 ) -> None:
     """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
+    from ptft.commands.given import cache_options
     from ptft.commands.leak import check_checkpoint, check_pictures, write_pictures
     from ptft.commands.leak_page import page_of_leak
     from ptft.report.page import check_replaceable, write_page
@@ -329,7 +343,7 @@ def leak(
         check_replaceable(page, "--page")
     if pictures is not None:
         check_pictures(pictures)
-    cache = _cache(cache_dir, no_cache, verify_cache)
+    cache = cache_options(cache_dir, no_cache, verify_cache)
     with memory_errors():
         report, result = check_checkpoint(checkpoint, data, _console(), cache)
     if pictures is not None:
@@ -398,18 +412,19 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write images as tar shards with a manifest, for data.name: hub. Prints the folder."""
+    from ptft.commands.given import check_apart, load_config, read_config
     from ptft.settings import CompareConfig, FinetuneConfig
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     if out is None:
         raise UsageError("give a folder for the shards: --out DIR.")
-    document = _read(config)
+    document = read_config(config)
     is_comparison = document is not None and "compare" in document.data
-    settings = _load(CompareConfig if is_comparison else FinetuneConfig, document, sets or [], data)
+    settings = load_config(CompareConfig if is_comparison else FinetuneConfig, document, sets or [], data)
     if settings.task.name != "single-label":
         raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
-    _check_apart(out, settings)
+    check_apart(out, settings)
     from ptft.commands.pack import describe_packed, pack
     from ptft.runtime import memory_errors
     from ptft.stop import stop_on_signals
@@ -440,29 +455,30 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Try a config out and write no run. Reads its data, runs a step, estimates time and memory."""
+    from ptft.commands.given import cache_options, check_apart, load_config, read_config, source_of, started_from
     from ptft.settings import FinetuneConfig, PretrainConfig
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --from SOURCE and --data DIR with a folder of images for each class.")
-    cache = _cache(cache_dir, no_cache, verify_cache)
-    document = _read(config)
+    cache = cache_options(cache_dir, no_cache, verify_cache)
+    document = read_config(config)
     if document is not None and source is None and "transfer" not in document.data:
-        pretraining = _load(PretrainConfig, document, sets or [], None)
+        pretraining = load_config(PretrainConfig, document, sets or [], None)
         if data is not None:
             raise UsageError(
                 "--data belongs to a finetuning: give --from SOURCE too. A pretraining takes --set data.name=folder "
                 "and --set data.root=DIR."
             )
-        _check_apart(None, pretraining, cache)
+        check_apart(None, pretraining, cache)
         from ptft.commands.check import check_pretrain
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
-        finetuning = _load(FinetuneConfig, document, [*(sets or []), *_started_from(source)], data)
-        _check_apart(None, finetuning, cache)
+        finetuning = load_config(FinetuneConfig, document, [*(sets or []), *started_from(source)], data)
+        check_apart(None, finetuning, cache)
         from ptft.commands.check import check_finetune
 
-        found, sentence = check_finetune(finetuning, _origin(finetuning, config), _console(), cache)
+        found, sentence = check_finetune(finetuning, source_of(finetuning, config), _console(), cache)
     _print(json.dumps(found) if as_json else sentence)
 
 
@@ -629,87 +645,6 @@ def _console() -> "Console":
     return Console(None if place().is_first else Path(os.devnull).open("w"))
 
 
-def _cache(folder: Path | None, no_cache: bool, verify: bool) -> "CacheOptions":
-    """What the three options say."""
-    from ptft.data.cache import CacheOptions
-
-    if no_cache and (verify or folder is not None):
-        raise UsageError("--no-cache: leave out --cache-dir and --verify-cache, or this.")
-    return CacheOptions(folder, not no_cache, verify)
-
-
-def _read(config: Path | None) -> "Document | None":
-    """The config file, read once: a pipe has nothing to say a second time."""
-    from ptft.config.document import read
-
-    return None if config is None else read(config)
-
-
-def _load(model: "type[RunConfigT]", document: "Document | None", sets: list[str], data: Path | None) -> "RunConfigT":
-    """The config, with `--data` in place of what the file says about where the images are."""
-    from ptft.config.load import load
-
-    for section, command in (("compare", "compare"), ("transfer", "finetune")):
-        if section in model.model_fields:
-            continue
-        if any(text.partition("=")[0].partition(".")[0] == section for text in sets):
-            raise UsageError(f"--set {section}: a key of `ptft {command}`. Give it to that command.")
-        if document and section in document.data:
-            raise UsageError(
-                f"{document.source} is a config of `ptft {command}`: it has `{section}:`. Give it to that command."
-            )
-    return load(document, model, sets if data is None else [*_located(data, document), *sets])
-
-
-def _located(data: Path, document: "Document | None") -> list[str]:
-    """`--data` as settings. The keys that every source has are kept from the file, those of another source are not."""
-    from ptft.config.yaml_text import one_line
-    from ptft.data.shards.manifest import is_packed
-    from ptft.data.sources import DataConfig
-    from ptft.data.sources.table import TABLE_SUFFIXES
-
-    table = data.suffix.lower() in TABLE_SUFFIXES
-    section: dict[str, object] = {"name": "csv", "path": str(data)} if table else {"name": "folder", "root": str(data)}
-    if is_packed(data):
-        section = {"name": "hub", "path": str(data)}
-    given = document.data.get("data") if document else None
-    if isinstance(given, dict):
-        section |= {key: given[key] for key in DataConfig.model_fields if key in given and key != "name"}
-    return [f"data={one_line(section)}"]
-
-
-def _started_from(source: str | None) -> list[str]:
-    """`--from` as a setting: a flag wins over the file."""
-    return [] if source is None else [f"transfer.from={json.dumps(source, ensure_ascii=False)}"]
-
-
-def _origin(settings: "FinetuneConfig", config: Path | None) -> str:
-    """Where the weights of a finetuning come from."""
-    if settings.transfer.from_ is None:
-        place = f" or transfer.from in {config}" if config else ""
-        raise UsageError(f"give the weights to start from: --from SOURCE{place}.")
-    return _located_source(settings.transfer.from_)
-
-
-def _located_source(source: str) -> str:
-    """A source as the user named it, with the home folder in place of `~`."""
-    return str(user_path(source)) if source.startswith("~") else source
-
-
-def _check_apart(folder: Path | None, settings: "RunConfig", cache: "CacheOptions | None" = None) -> None:
-    """A folder of ours inside the images would become a class."""
-    from ptft.runtime import cache_folder
-
-    root = getattr(settings.data, "root", None)
-    if root is None or settings.data.name != "folder":
-        return
-    images = real_path(user_path(root))
-    kept = cache_folder(cache.folder) if cache and cache.is_used else None
-    for name, own, flag in (("the run folder", folder, "--out"), ("the cache", kept, "--cache-dir")):
-        if own is not None and images in real_path(own).parents:
-            raise UsageError(f"{name} {own} would lie among the images in {images}. Choose another with {flag}.")
-
-
 def _train(
     model: "type[RunConfigT]",
     config: Path | None,
@@ -723,13 +658,14 @@ def _train(
     work: "Callable[[RunConfigT, Session], Summary]",
 ) -> None:
     """Runs a training command in its run folder and prints its result."""
+    from ptft.commands.given import check_apart, load_config, read_config
     from ptft.run.session import run_in_folder
     from ptft.run_folder import RunFolder
     from ptft.settings import default_folder
 
-    settings = _load(model, _read(config), sets, data)
+    settings = load_config(model, read_config(config), sets, data)
     folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
-    _check_apart(folder.path, settings, cache)
+    check_apart(folder.path, settings, cache)
     source = origin_of(settings) if origin_of else None
     result = run_in_folder(
         folder,
