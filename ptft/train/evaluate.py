@@ -16,8 +16,8 @@ from ptft.runtime import Precision, autocast, is_out_of_memory
 from ptft.train.metrics import Tally, TaskScores, TaskTally
 
 _BATCH_SIZE = 128
-# On a CPU a batch of photographs passes in parts of so many pixels, or images where they are large: as a whole it
-# would take more memory than training does, for 2 to 20 % more speed.
+# On a CPU a batch of photographs passes in parts of so many pixels, or images where they are large: at 224 px resnet18
+# takes 1.1 GB where a whole batch took 2.2, for 5 % of the speed (measured: 2 to 20, most for narrow networks).
 _PIXELS_AT_ONCE, _IMAGES_AT_ONCE = 64 * 96 * 96, 16
 
 
