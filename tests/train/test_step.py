@@ -14,6 +14,7 @@ from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ResidentImages
 from ptft.data.task import Examples, Format
 from ptft.models import SmallCnn, TorchvisionCnn
+from ptft.models.outline import outline
 from ptft.objectives import Supervised
 from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.runtime import seed_draws
@@ -72,6 +73,17 @@ def test_sgd_is_nesterovs_formula_and_norms_and_biases_do_not_decay() -> None:
         decay = 0.1 if before[name].ndim > 1 else 0.0
         velocity = gradients[name] + decay * before[name]
         torch.testing.assert_close(parameter, before[name] - lr * 1.9 * velocity, rtol=1e-4, atol=1e-6)
+
+
+def test_the_scale_of_a_layer_of_convnext_does_not_decay() -> None:
+    """A number for each channel; in the authors' code, where it is (C,) and not (C, 1, 1), it does not either."""
+    model = outline(TorchvisionCnn(name="convnext_tiny"), 3, 3)
+    large, small = decay_groups(model, 0.05)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert (large["weight_decay"], small["weight_decay"]) == (0.05, 0.0)
+    assert sum(names[parameter].endswith("layer_scale") for parameter in small["params"]) == 18
+    assert not any(names[parameter].endswith("layer_scale") for parameter in large["params"])
+    assert sum(parameter.ndim in (2, 4) for parameter in large["params"]) == len(large["params"])
 
 
 def test_adamws_first_step_moves_every_weight_by_about_the_learning_rate() -> None:
