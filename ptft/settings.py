@@ -166,6 +166,15 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _balanced_once(self) -> Self:
+        if self.objective.class_weights == self.train.sampling == "balanced":
+            raise ValueError(
+                "objective.class_weights and train.sampling are both balanced: rare classes would count more than "
+                "common ones. Leave one out."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _store_is_used(self) -> Self:
         if self.data.store_size is not None and not isinstance(self.augment, Photo):
             raise ValueError(

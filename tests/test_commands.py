@@ -137,6 +137,10 @@ def test_the_three_faults_of_the_design_are_told_at_once_and_nothing_is_written(
         ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [30, 60]}\n", "a fraction of the run"),
         ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [0.9, 0.5]}\n", "they must rise"),
         ("data: {name: fashion-mnist-10k}\nmodel: {name: vgg11, small_stem: true}\n", "vgg11 has no stem to change"),
+        (
+            "data: {name: fashion-mnist-10k}\nobjective: {class_weights: balanced}\ntrain: {sampling: balanced}\n",
+            "both balanced: rare classes would count more than common ones. Leave one out.",
+        ),
         ("train: {epochs: 1}\n", "data: missing"),
         ("data: {name: fashion-mnist-10k}\nseed: &a 1\n", "run.yaml:2"),
         ("data: {name: fashion-mnist-10k}\nseed: -1\n", "seed: must be at least 0, got -1"),

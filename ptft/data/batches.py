@@ -72,14 +72,18 @@ class Order:
     _permutations: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Epochs and rows, int64 (B,) each, of a step counted from 0."""
+        """Epochs and rows, int64 (B,) each, of a step counted from 0.
+
+        Where classes are balanced each has epochs of its own, one a pass over its images: an image that comes again
+        in the same N draws is augmented anew.
+        """
         positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs = positions // len(self.labels)
-        rows = torch.empty_like(positions)
-        for epoch in epochs.unique().tolist():
-            here = epochs == epoch
-            rows[here] = self._epoch(epoch)[positions[here] % len(self.labels)]
-        return epochs, rows
+        numbers = positions // len(self.labels)
+        found = torch.empty(2, len(positions), dtype=torch.int64)
+        for number in numbers.unique().tolist():
+            here = numbers == number
+            found[:, here] = self._epoch(number)[:, positions[here] % len(self.labels)]
+        return found[0], found[1]
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._permutations:
@@ -89,22 +93,26 @@ class Order:
         return self._permutations[epoch]
 
     def _permute(self, epoch: int) -> Tensor:
+        """Epochs and rows of N draws, (2, N)."""
         generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
         if not self.balanced:
-            return torch.randperm(len(self.labels), generator=generator)
+            rows = torch.randperm(len(self.labels), generator=generator)
+            return torch.stack([torch.full_like(rows, epoch), rows])
         classes = [rows.flatten() for rows in map(torch.nonzero, self.labels == self.labels.unique()[:, None])]
         share = -(-len(self.labels) // len(classes))
         # Round by round one image of each class, in a fresh order of classes, until there are N.
-        columns = [_repeat(rows, share, generator) for rows in classes]
-        rounds = torch.stack(columns, dim=1)
-        shuffled = torch.stack([row[torch.randperm(len(classes), generator=generator)] for row in rounds])
-        return shuffled.flatten()[: len(self.labels)]
+        columns = [_repeat(rows, share, epoch, generator) for rows in classes]
+        rounds = torch.stack(columns, dim=2).unbind(1)
+        shuffled = [draws[:, torch.randperm(len(classes), generator=generator)] for draws in rounds]
+        return torch.cat(shuffled, dim=1)[:, : len(self.labels)]
 
 
-def _repeat(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of `rows`, each permutation of them used up before the next begins."""
+def _repeat(rows: Tensor, count: int, epoch: int, generator: torch.Generator) -> Tensor:
+    """`count` of `rows`, each permutation of them used up before the next begins: their own epochs and rows, (2, n)."""
     times = -(-count // len(rows))
-    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(times)])[:count]
+    drawn = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(times)])
+    epochs = epoch * times + torch.arange(times).repeat_interleave(len(rows))
+    return torch.stack([epochs, drawn])[:, :count]
 
 
 class Batches:

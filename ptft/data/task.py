@@ -347,7 +347,7 @@ def _known_statistics(
 
 
 def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, over at most 10,000 training images spread evenly."""
+    """Mean and standard deviation per channel, over all training images, or some 10,000 of more, spread evenly."""
     stride = max(1, len(images) // _STATISTICS_SAMPLE)
     total = squares = torch.zeros(1, dtype=torch.float64)
     count = 0

@@ -18,6 +18,7 @@ from ptft.report.console import Console
 from ptft.settings import FinetuneConfig
 from ptft.tasks import SingleLabel
 from ptft.train.evaluate import Predictions, predictions_of
+from ptft.train.schedule import Schedules
 
 Train = Callable[[FinetuneConfig, Task, Classifier], Classifier]
 """Trains a classifier, in place, by a resolved config on a task; gives the weights to use."""
@@ -189,7 +190,7 @@ class _Laps:
             start = self._start(racer, place)
             # From the head that is solved here, LP-FT is full finetuning.
             runner = Racer("full" if racer.recipe == "lp-ft" else racer.recipe, racer.lr)
-            trained = course.train(_lap_config(course.resolved, runner, num_steps), fold.task, copy.deepcopy(start))
+            trained = course.train(_lap_config(course, runner, num_steps), fold.task, copy.deepcopy(start))
             self._steps += num_steps
             self._tell(self._steps, racer.name)
         return predictions_of(trained, fold.held, fold.task.format, course.device, course.check_stop)
@@ -204,17 +205,30 @@ class _Laps:
         if place not in self._probed:
             course = self._course
             precision = {key: getattr(course.config.train, key) for key in ("precision", "memory_format")}
-            config = _lap_config(course.resolved, PROBE, 1)
+            config = _lap_config(course, PROBE, 1)
             config = config.model_copy(update={"train": config.train.model_copy(update=precision)})
             self._probed[place] = course.train(config, self._folds[place].task, copy.deepcopy(course.source))
         return self._probed[place]
 
 
-def _lap_config(resolved: FinetuneConfig, racer: Racer, num_steps: int) -> FinetuneConfig:
-    config = decided(resolved, racer)
+def _lap_config(course: Course, racer: Racer, num_steps: int) -> FinetuneConfig:
+    config = decided(course.resolved, racer)
     length = {"steps": num_steps, "epochs": None, "examples": None, "patience": None}
-    transfer = config.transfer.model_copy(update={"interpolate": False, "soup": None})
-    return config.model_copy(update={"train": config.train.model_copy(update=length), "transfer": transfer})
+    sections = {
+        "train": config.train.model_copy(update=length),
+        "schedule": _lap_schedule(course, num_steps),
+        "transfer": config.transfer.model_copy(update={"interpolate": False, "soup": None}),
+    }
+    return config.model_copy(update=sections)
+
+
+def _lap_schedule(course: Course, num_steps: int) -> Schedules:
+    """The run's schedule, its warmup as much shorter as the lap is: a whole one could be all there is of a lap."""
+    schedule, train = course.resolved.schedule, course.resolved.train
+    if schedule.warmup is None:
+        return schedule
+    whole = schedule.build(course.num_steps, len(course.task.train), train.batch_size or 1).warmup_steps
+    return schedule.model_copy(update={"warmup": Duration(steps=round(whole * num_steps / course.num_steps))})
 
 
 def _plan_sentence(found: Pace, num_steps: int) -> str:

@@ -57,7 +57,7 @@ def check_fits(config: RunConfig, task: Task, classifier: Classifier, ranks: Ran
             "statistics of its own images, and the running ones are averaged over the ranks."
         )
     resolved = resolve(config, num_examples=len(task.train), image_size=task.format.image_size)
-    _micro_batch(resolved.train, classifier, ranks)
+    _micro_batch(resolved, classifier, ranks)
 
 
 def synced(classifier: Classifier) -> Classifier:
@@ -76,7 +76,7 @@ def decide_steps(
 ) -> tuple[RunConfigT, Stepper]:
     """Calibrates what the config leaves open; the config with the decisions, and the stepper of them."""
     train, ranks = config.train, around.ranks
-    micro = _micro_batch(train, classifier, ranks)
+    micro = _micro_batch(config, classifier, ranks)
     choice = _choose(train, task, classifier, micro, device, around)
     stepper = Stepper(
         objective=config.task.objective(
@@ -99,12 +99,13 @@ def decide_steps(
     return config.model_copy(update={"train": train.model_copy(update=decided)}), stepper
 
 
-def _micro_batch(train: TrainConfig, classifier: Classifier, ranks: Ranks) -> int:
+def _micro_batch(config: RunConfig, classifier: Classifier, ranks: Ranks) -> int:
     """Images in a micro-batch of one rank, at most.
 
     Raises:
         UsageError: the batch is too small for so many ranks and micro-batches.
     """
+    train = config.train
     batch_size, number = known(train.batch_size), train.accumulate
     is_elastic = train.deterministic == "elastic"
     if is_elastic and number < ranks.world_size:
@@ -118,13 +119,20 @@ def _micro_batch(train: TrainConfig, classifier: Classifier, ranks: Ranks) -> in
             f"train.batch_size: {batch_size} images cannot be shared by {ranks.world_size} ranks. It counts the images "
             "of all ranks; raise it, or start fewer ranks."
         )
-    if share // number < 2 and any(isinstance(part, _BatchNorm) for part in classifier.modules()):
+    if share // number < 2 and _takes_statistics(config, classifier):
         told = f"in {number} micro-batches" + ("" if ranks.is_alone or is_elastic else f" on {ranks.world_size} ranks")
         raise UsageError(
             f"train.batch_size: {batch_size} {told} leaves single images, of which batch "
             "norm knows no statistics. Raise batch_size or lower accumulate."
         )
     return -(-batch_size // (number if is_elastic else number * ranks.world_size))
+
+
+def _takes_statistics(config: RunConfig, classifier: Classifier) -> bool:
+    """Whether steps normalise by statistics of their own images."""
+    if isinstance(config, FinetuneConfig) and (config.transfer.bn != "train" or config.transfer.recipe == "probe"):
+        return False
+    return any(isinstance(part, _BatchNorm) for part in classifier.modules())
 
 
 def _choose(

@@ -13,6 +13,7 @@ from ptft.run.assembly import Prepared
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
 from ptft.train.metrics import TaskScores
+from ptft.train.step import Stepper
 from ptft.transfer.statistics import measure_statistics
 
 
@@ -28,7 +29,7 @@ def cook(
 
     Wortsman et al. 2022, "Model soups", recipe 1: from the best on validation down, an ingredient stays in where
     validation says that the mean is no worse with it. Batch-norm statistics are no weights, so they are measured anew
-    for each mean (as Izmailov et al. 2018 do for SWA, section 3.2); where they are held, they are all the same.
+    for each mean (as Izmailov et al. 2018 do for SWA, section 3.2); those that are held are all the same and stay.
 
     Args:
         prepared: after training, which made the first ingredient; its classifier's weights are overwritten.
@@ -103,17 +104,22 @@ class _Taste:
         self._check_stop = check_stop
 
     def __call__(self, ingredients: Sequence[Checkpoint]) -> TaskScores:
-        prepared, config = self._prepared, self._prepared.config
+        prepared = self._prepared
         with torch.no_grad():
             mean = mean_of([ingredient.weights() for ingredient in ingredients])
             for name, tensor in prepared.classifier.state_dict().items():
                 tensor.copy_(mean[name])
-        moves = isinstance(config, FinetuneConfig) and config.transfer.bn == "train"
-        has_norms = any(isinstance(part, _BatchNorm) for part in prepared.classifier.backbone.modules())
-        if len(ingredients) > 1 and moves and has_norms:
-            task = prepared.task
-            measure_statistics(prepared.classifier, task.train, task.format, prepared.device, self._check_stop)
+        if len(ingredients) > 1 and (norms := self._moving_norms()):
+            task, device = prepared.task, prepared.device
+            measure_statistics(prepared.classifier, task.train, task.format, device, self._check_stop, norms)
         return self._score()
+
+    def _moving_norms(self) -> list[_BatchNorm]:
+        """Batch norms whose statistics training moves: not those of frozen stages, nor any that are held."""
+        classifier, stepper = self._prepared.classifier, self._prepared.stepper
+        if isinstance(stepper, Stepper) and stepper.regime is not None:
+            stepper.regime.set(classifier, stepper.regime.num_steps)
+        return [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm) and part.training]
 
 
 def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ def calibrate(
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if memory_format == "auto" else [memory_format]
     if len(precisions) * len(formats) == 1:
         return Choice(precisions[0], formats[0], float("nan")), ""
-    size = min(shape[0], max(4, _MAX_ELEMENTS // (shape[1] * shape[2] * shape[3])))
+    # At least two: the copy that is timed has batch norm take their statistics, also where the run holds them.
+    size = min(max(shape[0], 2), max(4, _MAX_ELEMENTS // (shape[1] * shape[2] * shape[3])))
     what = repr(("calibration", _VERSION, repr(classifier), (size, *shape[1:]), precisions, formats, machine(device)))
     note, seconds = "; measured earlier", _recall(cache, what)
     if seconds is None:

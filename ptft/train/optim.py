@@ -143,7 +143,7 @@ Optim = Annotated[Sgd | AdamW | Muon, Field(discriminator="name")]
 
 
 def decay_groups(model: "nn.Module", weight_decay: float, groups: Sequence[Group] = ()) -> list[dict[str, Any]]:
-    """Two parameter groups for each of `groups`: matrices and kernels with weight decay; biases and norms without.
+    """Two parameter groups for each of `groups`: matrices and kernels with weight decay; biases, norms, scales without.
 
     Args:
         model: its parameters are the one group where none is given.
@@ -153,8 +153,13 @@ def decay_groups(model: "nn.Module", weight_decay: float, groups: Sequence[Group
     found: list[dict[str, Any]] = []
     for group in groups or [Group("", [*model.parameters()])]:
         decay = weight_decay if group.decays else 0.0
-        large = [parameter for parameter in group.parameters if parameter.ndim > 1]
-        small = [parameter for parameter in group.parameters if parameter.ndim <= 1]
+        large = [parameter for parameter in group.parameters if _is_matrix(parameter)]
+        small = [parameter for parameter in group.parameters if not _is_matrix(parameter)]
         found.append({"params": large, "weight_decay": decay, "name": group.name})
         found.append({"params": small, "weight_decay": 0.0, "name": group.name})
     return found
+
+
+def _is_matrix(parameter: "Parameter") -> bool:
+    """Whether it has more than a number a row, as ConvNeXt's layer scale, (C, 1, 1), has not."""
+    return parameter.ndim > 1 and parameter.numel() > len(parameter)

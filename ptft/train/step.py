@@ -207,7 +207,7 @@ class Stepper:
         if self.regime is None or not self.regime.l2_sp:
             return
         for name, parameter in state.model.named_parameters():
-            if parameter.grad is not None and name in state.start:
+            if parameter.grad is not None and name.startswith("backbone."):
                 parameter.grad.add_(parameter.detach() - state.start[name], alpha=self.regime.l2_sp)
 
     def _move(self, state: State, is_finite: Tensor, buffers: Sequence[Tensor]) -> None:

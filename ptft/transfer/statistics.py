@@ -1,6 +1,6 @@
 """Batch-norm statistics measured on the target's images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,8 +18,9 @@ def measure_statistics(
     format_: Format,
     device: torch.device,
     check_stop: Callable[[], None] = lambda: None,
+    norms: Sequence[_BatchNorm] | None = None,
 ) -> int:
-    """Measures the running mean and variance of all the backbone's batch norms anew, in place.
+    """Measures the running mean and variance of the backbone's batch norms anew, in place.
 
     They become the plain average over batches of about 100 unaugmented images: AdaBN (Li et al. 2016, "Revisiting
     batch normalization for practical domain adaptation", algorithm 1). Dropout is off.
@@ -30,12 +31,14 @@ def measure_statistics(
         format_: how the images are normalised.
         device: to compute on.
         check_stop: called before each batch; raises when a signal asked to stop.
+        norms: those of the backbone that are measured; None for all of them.
 
     Returns:
         The number of images.
     """
     rows = torch.arange(0, len(train), max(1, -(-len(train) // _MOST)))
-    norms = [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm)]
+    if norms is None:
+        norms = [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm)]
     momenta, was_training = [norm.momentum for norm in norms], classifier.training
     classifier.eval()
     for norm in norms:

@@ -59,10 +59,13 @@ def make_pixels(size: int = 12, channels: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (37, channels, size, size), generator=generator).to(torch.uint8)
 
 
-def make_batches(augmentation: NoAugment | Photo, batch_size: int, larger: Images | None = None) -> Batches:
+def make_batches(
+    augmentation: NoAugment | Photo, batch_size: int, larger: Images | None = None, balanced: bool = False
+) -> Batches:
     examples = Examples(ResidentImages(make_pixels()), LABELS, [str(index) for index in range(37)], larger=larger)
     format_ = Format(12, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-    return Batches(examples, format_, Order(LABELS, batch_size, seed=0), augmentation.build(12), torch.device("cpu"))
+    order = Order(LABELS, batch_size, 0, balanced)
+    return Batches(examples, format_, order, augmentation.build(12), torch.device("cpu"))
 
 
 def test_images_are_normalised_by_channel() -> None:
@@ -78,6 +81,16 @@ def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_it_is_in() ->
     small = torch.cat([make_batches(Photo(name="photo"), 5).at(step).images for step in range(8)])
     large = make_batches(Photo(name="photo"), 40).at(0).images
     assert torch.equal(small, large)
+
+
+def test_an_image_that_balanced_sampling_repeats_is_augmented_anew_each_time() -> None:
+    batches = make_batches(Photo(), 37, balanced=True)
+    found = [batches.at(step) for step in range(3)]
+    indices, images = torch.cat([batch.indices for batch in found]), torch.cat([batch.images for batch in found])
+    for row in range(37):
+        views = images[indices == row].flatten(1)
+        assert len(views.unique(dim=0)) == len(views)
+    assert (indices == 35).sum() > 12  # of 2 images in a class, in 3 epochs
 
 
 @pytest.mark.parametrize(

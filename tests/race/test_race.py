@@ -1,5 +1,6 @@
 """The parts of recipe auto: folds, the budget, who wins, how near the source is."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -10,11 +11,14 @@ from ptft.data.images import ResidentImages
 from ptft.data.records import Part
 from ptft.data.task import Examples, Format, Task
 from ptft.models import SmallCnn
+from ptft.models.classifier import Classifier
+from ptft.race.decide import Course, decide
 from ptft.race.folds import folds_of
 from ptft.race.nearness import Nearness
 from ptft.race.pace import allowance, pace
 from ptft.race.racers import PROBE, Racer, decided, racers_of
 from ptft.race.results import Result, _gain, best_of_each, winner_of
+from ptft.report.console import Console
 from ptft.settings import FinetuneConfig
 from ptft.tasks import SingleLabel
 from ptft.train.evaluate import Predictions
@@ -114,6 +118,28 @@ def test_what_spares_the_sources_layers_does_not_hold_random_weights_back() -> N
     kept = {recipe: decided(given, Racer(recipe, 0.1)).transfer for recipe in ("full", "random")}
     assert (kept["full"].layer_decay, kept["full"].head_lr) == (0.5, 10.0)
     assert (kept["random"].layer_decay, kept["random"].head_lr) == (1.0, 1.0)
+
+
+def test_a_warmup_given_takes_the_same_share_of_a_race_as_of_the_run() -> None:
+    given = config(
+        optim={"lr": 0.1},
+        train={"steps": 400, "batch_size": 8},
+        schedule={"name": "cosine", "warmup": {"steps": 100}},
+        transfer={"race": {"budget": 2.0, "random_weights": False}},
+    )
+    laps: list[tuple[int, int]] = []
+
+    def train(lap: FinetuneConfig, fold: Task, classifier: Classifier) -> Classifier:
+        if lap.transfer.recipe != "probe":
+            num_steps = lap.train.num_steps(len(fold.train))
+            laps.append((lap.schedule.build(num_steps, len(fold.train), 8).warmup_steps, num_steps))
+        return classifier
+
+    source, untrained = (SmallCnn(width=4).build(2, 1) for _ in range(2))
+    cpu, console = torch.device("cpu"), Console(io.StringIO())
+    decide(Course(given, given, task([15, 15]), source, untrained, False, cpu, train, console, lambda: None))
+    assert len({num_steps for _, num_steps in laps}) == 2
+    assert all(warmup == round(num_steps / 4) for warmup, num_steps in laps)
 
 
 def test_a_learning_rate_given_is_the_only_one() -> None:

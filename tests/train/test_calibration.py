@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ptft.models import SmallResnet
 from ptft.models.classifier import Classifier
 from ptft.runtime import Precision, computes_bf16
 from ptft.train.calibration import MemoryFormat, calibrate
@@ -87,3 +88,11 @@ def test_what_the_config_fixes_is_not_measured() -> None:
     assert (choice.precision, choice.memory_format, sentence, calls) == ("bf16", "contiguous", "", [])
     assert calibrate(classifier, (4, 3, 8, 8), CPU, "bf16", "auto")[0].precision == "bf16"
     assert {precision for precision, _ in calls} == {"bf16"}
+
+
+def test_single_images_are_measured_in_pairs_where_maps_end_in_one_pixel() -> None:
+    """As a run may train on them one by one when it holds its batch norms' statistics."""
+    model = SmallResnet(width=4).build(2, 3)
+    choice, sentence = calibrate(model, (1, 3, 8, 8), CPU, "fp32", "auto")
+    assert choice.memory_format in ("contiguous", "channels_last")
+    assert sentence

@@ -14,13 +14,16 @@ from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ResidentImages
 from ptft.data.task import Examples, Format
 from ptft.models import SmallCnn, TorchvisionCnn
+from ptft.models.outline import outline
 from ptft.objectives import Supervised
 from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.runtime import seed_draws
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
+from ptft.train.regime import Regime
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
+from ptft.transfer.recipes import TransferConfig
 
 CPU = torch.device("cpu")
 
@@ -72,6 +75,17 @@ def test_sgd_is_nesterovs_formula_and_norms_and_biases_do_not_decay() -> None:
         torch.testing.assert_close(parameter, before[name] - lr * 1.9 * velocity, rtol=1e-4, atol=1e-6)
 
 
+def test_the_scale_of_a_layer_of_convnext_does_not_decay() -> None:
+    """A number for each channel; in the authors' code, where it is (C,) and not (C, 1, 1), it does not either."""
+    model = outline(TorchvisionCnn(name="convnext_tiny"), 3, 3)
+    large, small = decay_groups(model, 0.05)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert (large["weight_decay"], small["weight_decay"]) == (0.05, 0.0)
+    assert sum(names[parameter].endswith("layer_scale") for parameter in small["params"]) == 18
+    assert not any(names[parameter].endswith("layer_scale") for parameter in large["params"])
+    assert sum(parameter.ndim in (2, 4) for parameter in large["params"]) == len(large["params"])
+
+
 def test_adamws_first_step_moves_every_weight_by_about_the_learning_rate() -> None:
     state = make_state(AdamW(name="adamw", weight_decay=0.0))
     before = state.model.head.weight.clone()
@@ -115,6 +129,23 @@ def test_clipping_scales_the_gradient_to_the_norm_and_reports_the_one_before() -
     assert clipped.step(states[1], make_batch(), lr=0.1)[1] == norm
     moved = [state.model.head.weight.detach() - before for state in states]
     torch.testing.assert_close(moved[1] * 10, moved[0], rtol=1e-3, atol=1e-6)
+
+
+def test_l2_sp_draws_the_backbone_alone_whatever_else_of_the_start_is_kept() -> None:
+    """With an interpolation the head's start is kept too (eq. 4 of Li et al. 2018 has no w₀ for it)."""
+    found = []
+    for alpha in (None, 0.5):
+        state = make_state()
+        state.start = {name: tensor + 1.0 for name, tensor in state.model.state_dict().items()}
+        regime = Regime.of(TransferConfig(recipe="full", l2_sp=alpha), state.model, num_steps=1)
+        state.optimizer = Sgd(weight_decay=0, momentum=0).build(state.model, regime.groups(state.model))
+        make_stepper(regime=regime).step(state, make_batch(), lr=0.1)
+        found.append(state.model.state_dict())
+    free, drawn = found
+    assert torch.equal(drawn["head.weight"], free["head.weight"])
+    assert torch.equal(drawn["head.bias"], free["head.bias"])
+    kernel = "backbone.stage1.conv.weight"
+    torch.testing.assert_close(drawn[kernel] - free[kernel], torch.full_like(free[kernel], 0.1 * 0.5))
 
 
 def test_dropout_is_a_function_of_seed_and_step() -> None:

@@ -159,6 +159,19 @@ def test_a_soup_averages_its_seeds_and_goes_on_after_a_signal(
     assert ptft("evaluate", again.path, "--json").code == 0
 
 
+def test_a_soup_leaves_what_the_recipe_freezes_as_it_was_statistics_included(
+    ptft: Ptft, source: Path, photos: Path
+) -> None:
+    settings = sets("transfer.soup=2", "transfer.stages=[stage3]", "data.validation=0.3", recipe="surgical", lr=1e-4)
+    found = checkpoint.read(ptft("finetune", "--from", source, "--data", photos, *settings).path)
+    assert len(found.metadata.souped) == 2
+    before, after = checkpoint.read(source).weights(), found.weights()
+    frozen = [name for name in before if name.startswith(("backbone.stage1.", "backbone.stage2."))]
+    assert any(name.endswith("running_var") for name in frozen)
+    assert [name for name in frozen if not torch.equal(before[name], after[name])] == []
+    assert not torch.equal(before["backbone.stage3.bn.running_var"], after["backbone.stage3.bn.running_var"])
+
+
 def test_stochastic_depth_rises_with_the_depth() -> None:
     small = SmallResnet(width=4).build(3, 3)
     assert set_drop_path(small, 0.2) == 2

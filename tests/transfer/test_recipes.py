@@ -177,6 +177,14 @@ def test_batch_norms_statistics_hold_or_are_measured_anew(ptft: Ptft, source: Pa
     assert not same(source, ends["recalibrate"][1])
 
 
+def test_single_images_do_where_batch_norm_takes_no_statistics_of_them(ptft: Ptft, source: Path, target: Path) -> None:
+    for recipe, more, code in (("full", {}, 2), ("full", {"bn": "frozen"}, 0), ("probe", {}, 0)):
+        flags = [*options(recipe, **more), "--set", "train.batch_size=1"]
+        result = ptft("finetune", "--from", source, "--data", target, *flags, "--out", f"{recipe}-{code}")
+        assert result.code == code, result.err
+        assert ("leaves single images, of which batch norm knows no statistics" in result.err) == bool(code)
+
+
 def test_measured_statistics_are_the_mean_and_variance_of_the_training_images(
     ptft: Ptft, source: Path, target: Path
 ) -> None:
