@@ -3,6 +3,7 @@
 import csv
 import difflib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,8 @@ class Csv(DataConfig):
 
     def _split(self, table: "_Table") -> int | None:
         # By value, not by whether the key was set: the config.yaml of a run and a checkpoint write every default out.
-        if self.split_column in table.header or self.split_column != "split":
+        # `Split` is refused as `Path` is: passed over in silence, its test images would be trained on.
+        if self.split_column != "split" or "split" in map(str.lower, table.header):
             return table.column(self.split_column, "data.split_column")
         return None
 
@@ -179,7 +181,7 @@ class _Table:
 
 def _delimiter(text: str) -> str:
     """The delimiter that splits the header most often; csv.Sniffer fails on tables of one column."""
-    header = text.partition("\n")[0]
+    header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
     return max(_DELIMITERS, key=header.count)
 
 
@@ -214,7 +216,7 @@ class _RowReader:
         raise DataError("\n".join(shown))
 
     def _record(self, line: int, path: str, cells: Sequence[str], split: str | None) -> Record:
-        if not path:
+        if not (path := path.strip()):
             raise ValueError("the path is empty")
         try:
             label = self.cells.read(cells)
