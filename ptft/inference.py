@@ -3,6 +3,7 @@
 import csv
 import json
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +17,7 @@ from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import existing_folder, file_mode, image_files, is_folder, printable
+from ptft.data.sources.listing import existing_folder, file_mode, is_folder, listing, passed_over, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
@@ -258,7 +259,7 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     if top > 1 and not isinstance(task, SingleLabel):
         raise UsageError(f"--top: belongs to single-label checkpoints; rows of a {task.name} one hold all there is.")
     answers = task.answers(classes, scale_of(found), top)
-    records = _records(paths)
+    records = _records(paths, console)
     device = pick_device("auto")
     classifier = load_classifier(found).to(device)
     write = _csv_writer(stream, answers) if format_ == "csv" else _jsonl_writer(stream)
@@ -275,14 +276,22 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     return num_bad
 
 
-def _records(paths: Sequence[Path]) -> list[Record]:
+def _records(paths: Sequence[Path], console: Console) -> list[Record]:
     files: list[Path] = []
+    others: Counter[str] = Counter()
     for path in paths:
         mode = file_mode(path)
         if mode is None and len(paths) == 1:
             raise DataError(f"{printable(path)}: no such file or folder.")
         is_folder = mode is not None and stat.S_ISDIR(mode)
-        files += [path / name for name in image_files(path, with_lost=True)] if is_folder else [path]
+        if is_folder:
+            found = listing(path, with_lost=True)
+            files += [path / name for name in found.images]
+            others.update(found.others)
+        else:
+            files.append(path)
+    if others:
+        console.say(f"ptft: {passed_over(others)}")
     if not files:
         raise DataError(f"no image in {', '.join(map(printable, paths))}.")
     return [Record(file, None, None, printable(file)) for file in files]

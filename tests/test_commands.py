@@ -300,9 +300,11 @@ def test_growing_images_that_begin_too_small_are_refused_with_what_to_write(ptft
 
 def test_check_names_an_unreadable_image(ptft: Ptft, config: Path, photos: Path) -> None:
     (photos / "red" / "broken.png").write_bytes(b"not an image")
+    (photos / "red" / "phone.heic").write_bytes(b"not an image either")
     result = ptft("check", config)
     assert result.code == 3
     assert "red/broken.png" in result.err
+    assert "data: not read, as their names do not end like those of images: 1 .heic." in result.err
     skipped = ptft("check", config, "--set", "data.on_bad_image=skip")
     assert skipped.code == 0
     assert "left out: red/broken.png" in skipped.err

@@ -165,8 +165,10 @@ def test_predict_tells_links_that_lead_nowhere_and_missing_files_beside_what_it_
 ) -> None:
     folder = make_images(tmp_path / "inbox", {"red": (210, 50, 40)}, 2)
     (folder / "red/broken.png").symlink_to("gone.png")
+    (folder / "red/phone.heic").write_bytes(b"")
     result = ptft("predict", trained, folder, "missing.png")
     assert result.code == 3
+    assert "ptft: not read, as their names do not end like those of images: 1 .heic." in result.err
     assert len(result.out.splitlines()) == 3
     assert "red/broken.png" in result.err
     assert "missing.png" in result.err

@@ -48,9 +48,9 @@ class Mlflow:
     @property
     def place(self) -> str:
         """`run ID at URI`; the URI without user and password."""
-        uri = urlsplit(self._client.tracking_uri)
-        shown = uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl()
-        return f"run {self._run_id} at {shown}"
+        uri = self._client.tracking_uri
+        secret, at, _ = urlsplit(uri).netloc.rpartition("@")
+        return f"run {self._run_id} at {uri.replace(secret + at, '', 1)}"
 
     def begin(self) -> dict[str, int]:
         """Creates the run, or goes on with that of the run folder; the last step that it has of each metric.
