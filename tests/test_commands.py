@@ -448,6 +448,7 @@ def test_check_tries_a_finetuning_without_a_config(ptft: Ptft, config: Path, pho
     found = ptft("check", "--from", source, "--data", photos, "--json")
     assert found.code == 0, found.err
     assert found.json["counts"]["train"] == [14, 14, 14]
+    assert " 1 step of " in ptft("check", "--from", source, "--data", photos, "--set", "transfer.recipe=probe").out
     for words, arguments in (
         ("give a CONFIG, or --from SOURCE and --data DIR", []),
         ("give the weights to start from", ["--data", photos]),
