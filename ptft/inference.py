@@ -159,8 +159,7 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         _check_single(task, data)
         packed = Hub(name="hub", path=str(data))
         source = packed.open()
-        tests = [record for record in source.records if record.part == "test"]
-        return tests or source.records, packed, source.origin
+        return _held_out(source.records, source.origin), packed, source.origin
     if is_folder(data):
         config: DataConfig = Folder(name="folder", root=str(data))
         _check_single(task, data)
@@ -171,9 +170,18 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
             existing_folder(str(data))  # says where it looked
         raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
     table = _like(found, Csv(name="csv", path=str(data)))
-    source = task.open(table)
-    tests = [record for record in source.records if record.part == "test"]
-    return tests or source.records, table, source.origin
+    origin = f"csv {printable(table.path)}"
+    return _held_out(table.records(task.cells(table.label_column)), origin), table, origin
+
+
+def _held_out(records: Sequence[Record], origin: str) -> Sequence[Record]:
+    """Those of the test part, else of validation, as of a folder; all where there are no parts."""
+    for part in ("test", "validation"):
+        if found := [record for record in records if record.part == part]:
+            return found
+    if any(record.part == "train" for record in records):
+        raise DataError(f"{origin}: every image is of the train part. Give images of a test or validation part.")
+    return records
 
 
 def _check_single(task: TaskConfig, data: Path) -> None:

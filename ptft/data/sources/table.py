@@ -69,6 +69,15 @@ class Csv(DataConfig):
 
     def open_labelled(self, cells: LabelCells) -> Source:
         """As `open`, with other labels than one class a row."""
+        records, name = self.records(cells), printable(self.path)
+        return Source(records, cells.classes(records, name), f"csv {name}")
+
+    def records(self, cells: LabelCells) -> list[Record]:
+        """The rows, also where they are too few, or of too few classes, to train on.
+
+        Raises:
+            DataError: as `open`.
+        """
         file = user_path(self.path)
         root = file.parent if self.root is None else existing_folder(self.root)
         table = _Table(printable(self.path), _text(file, printable(self.path)))
@@ -80,7 +89,7 @@ class Csv(DataConfig):
         for line, row in table.rows:
             reader.read(line, row[path], [row[column] for column in labels], None if split is None else row[split])
         reader.raise_faults(table.name)
-        return Source(reader.records, cells.classes(reader.records, table.name), f"csv {table.name}")
+        return reader.records
 
     def _split(self, table: "_Table") -> int | None:
         # By value, not by whether the key was set: the config.yaml of a run and a checkpoint write every default out.
