@@ -3,6 +3,7 @@
 import csv
 import json
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +17,7 @@ from ptft.data.records import HELD_OUT, Part, Record, Source
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import Csv, Data, DataConfig, Folder, Hub, Torchvision, open_parts
 from ptft.data.sources.base import PART_NAMES
-from ptft.data.sources.listing import existing_folder, file_mode, image_files, is_folder, printable
+from ptft.data.sources.listing import existing_folder, file_mode, is_folder, listing, passed_over, printable
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.data.splits import split
 from ptft.data.task import Examples, listing_of, prepare_part
@@ -158,8 +159,7 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
         _check_single(task, data)
         packed = Hub(name="hub", path=str(data))
         source = packed.open()
-        tests = [record for record in source.records if record.part == "test"]
-        return tests or source.records, packed, source.origin
+        return _held_out(source.records, source.origin), packed, source.origin
     if is_folder(data):
         config: DataConfig = Folder(name="folder", root=str(data))
         _check_single(task, data)
@@ -170,9 +170,18 @@ def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record]
             existing_folder(str(data))  # says where it looked
         raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
     table = _like(found, Csv(name="csv", path=str(data)))
-    source = task.open(table)
-    tests = [record for record in source.records if record.part == "test"]
-    return tests or source.records, table, source.origin
+    origin = f"csv {printable(table.path)}"
+    return _held_out(table.records(task.cells(table.label_column)), origin), table, origin
+
+
+def _held_out(records: Sequence[Record], origin: str) -> Sequence[Record]:
+    """Those of the test part, else of validation, as of a folder; all where there are no parts."""
+    for part in ("test", "validation"):
+        if found := [record for record in records if record.part == part]:
+            return found
+    if any(record.part == "train" for record in records):
+        raise DataError(f"{origin}: every image is of the train part. Give images of a test or validation part.")
+    return records
 
 
 def _check_single(task: TaskConfig, data: Path) -> None:
@@ -258,7 +267,7 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     if top > 1 and not isinstance(task, SingleLabel):
         raise UsageError(f"--top: belongs to single-label checkpoints; rows of a {task.name} one hold all there is.")
     answers = task.answers(classes, scale_of(found), top)
-    records = _records(paths)
+    records = _records(paths, console)
     device = pick_device("auto")
     classifier = load_classifier(found).to(device)
     write = _csv_writer(stream, answers) if format_ == "csv" else _jsonl_writer(stream)
@@ -275,14 +284,22 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     return num_bad
 
 
-def _records(paths: Sequence[Path]) -> list[Record]:
+def _records(paths: Sequence[Path], console: Console) -> list[Record]:
     files: list[Path] = []
+    others: Counter[str] = Counter()
     for path in paths:
         mode = file_mode(path)
         if mode is None and len(paths) == 1:
             raise DataError(f"{printable(path)}: no such file or folder.")
         is_folder = mode is not None and stat.S_ISDIR(mode)
-        files += [path / name for name in image_files(path, with_lost=True)] if is_folder else [path]
+        if is_folder:
+            found = listing(path, with_lost=True)
+            files += [path / name for name in found.images]
+            others.update(found.others)
+        else:
+            files.append(path)
+    if others:
+        console.say(f"ptft: {passed_over(others)}")
     if not files:
         raise DataError(f"no image in {', '.join(map(printable, paths))}.")
     return [Record(file, None, None, printable(file)) for file in files]

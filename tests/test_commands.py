@@ -304,9 +304,11 @@ def test_growing_images_that_begin_too_small_are_refused_with_what_to_write(ptft
 
 def test_check_names_an_unreadable_image(ptft: Ptft, config: Path, photos: Path) -> None:
     (photos / "red" / "broken.png").write_bytes(b"not an image")
+    (photos / "red" / "phone.heic").write_bytes(b"not an image either")
     result = ptft("check", config)
     assert result.code == 3
     assert "red/broken.png" in result.err
+    assert "data: not read, as their names do not end like those of images: 1 .heic." in result.err
     skipped = ptft("check", config, "--set", "data.on_bad_image=skip")
     assert skipped.code == 0
     assert "left out: red/broken.png" in skipped.err
@@ -450,6 +452,7 @@ def test_check_tries_a_finetuning_without_a_config(ptft: Ptft, config: Path, pho
     found = ptft("check", "--from", source, "--data", photos, "--json")
     assert found.code == 0, found.err
     assert found.json["counts"]["train"] == [14, 14, 14]
+    assert " 1 step of " in ptft("check", "--from", source, "--data", photos, "--set", "transfer.recipe=probe").out
     for words, arguments in (
         ("give a CONFIG, or --from SOURCE and --data DIR", []),
         ("give the weights to start from", ["--data", photos]),

@@ -268,5 +268,6 @@ def test_without_batch_norm_statistics_the_model_must_be_named_and_they_are_meas
     result = ptft(*arguments, *sets(model="{name: small-cnn, width: 4}"), "--set", "transfer.recipe=probe")
     assert result.code == 0, result.err
     assert "measured on 44 training images" in result.err
+    assert "finetune small-cnn: 1 step on folder " in ptft("inspect", result.path).out
     measured = checkpoint.read(result.path).tensors["backbone.stage3.bn.running_mean"]
     assert not torch.equal(measured, torch.zeros_like(measured))

@@ -151,6 +151,28 @@ def test_evaluate_refuses_its_own_data_when_images_were_added(ptft: Ptft, traine
     assert "may have been trained on" in result.err
 
 
+@pytest.mark.parametrize(
+    ("splits", "num_scored"),
+    [(("train", "val", "test", "test"), 6), (("train", "val"), 3), (("test",), 3), (("val",), 3), (("train",), None)],
+)
+def test_evaluate_never_scores_the_train_rows_of_a_table(
+    ptft: Ptft, trained: Path, photos: Path, splits: tuple[str, ...], num_scored: int | None
+) -> None:
+    rows = [f"{name}/{2 * index:03d}.jpg,{name},{split}" for name in COLOURS for index, split in enumerate(splits)]
+    (photos / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    result = ptft("evaluate", trained, "--data", photos / "t.csv", "--json")
+    if num_scored is None:
+        assert result.code == 3
+        assert "every image is of the train part" in result.err
+    else:
+        assert result.json["num_examples"] == num_scored
+
+
+def test_evaluate_takes_a_table_of_one_class_as_it_does_a_folder(ptft: Ptft, trained: Path, photos: Path) -> None:
+    (photos / "t.csv").write_text("path,label\nred/000.jpg,red\nred/002.jpg,red\n")
+    assert ptft("evaluate", trained, "--data", photos / "t.csv", "--json").json["num_examples"] == 2
+
+
 def test_evaluate_names_bad_images_and_leaves_them_out(ptft: Ptft, trained: Path, tmp_path: Path) -> None:
     folder = make_images(tmp_path / "new", COLOURS, 3)
     (folder / "red" / "bad.png").write_bytes(b"no image")
@@ -165,8 +187,10 @@ def test_predict_tells_links_that_lead_nowhere_and_missing_files_beside_what_it_
 ) -> None:
     folder = make_images(tmp_path / "inbox", {"red": (210, 50, 40)}, 2)
     (folder / "red/broken.png").symlink_to("gone.png")
+    (folder / "red/phone.heic").write_bytes(b"")
     result = ptft("predict", trained, folder, "missing.png")
     assert result.code == 3
+    assert "ptft: not read, as their names do not end like those of images: 1 .heic." in result.err
     assert len(result.out.splitlines()) == 3
     assert "red/broken.png" in result.err
     assert "missing.png" in result.err

@@ -14,6 +14,7 @@ from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
 from ptft.errors import DataError
 from ptft.report.console import Console, duration
+from ptft.report.measure import told_steps
 from ptft.run.assembly import Prepared
 from ptft.run.preparation import prepare_finetune, prepare_pretrain
 from ptft.run.surroundings import Surroundings
@@ -93,7 +94,7 @@ def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console)
     races = f" after races of {prepared.race_steps:,}" if prepared.race_steps else ""
     sentence = (
         f"ok: {prepared.model.name}, {num_parameters:,} parameters; "
-        f"{num_steps:,} steps of {1000 * seconds:.0f} ms{races}, about "
+        f"{told_steps(num_steps)} of {1000 * seconds:.0f} ms{races}, about "
         f"{duration(all_seconds)} and the evaluations; peak memory {peak / 1e9:.1f} GB."
     )
     return found, sentence

@@ -73,8 +73,10 @@ class Source:
         records: in a stable order.
         classes: every class name in the source's own order (sorted for folders); of a regression its targets' names.
         origin: one phrase for messages, for example `folder photos/`.
+        passed_over: the sentence about files among the images that are not named as such; empty for none.
     """
 
     records: Sequence[Record]
     classes: tuple[str, ...]
     origin: str
+    passed_over: str = ""

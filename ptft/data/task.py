@@ -105,6 +105,7 @@ class Task:
         bad_images: one line for each image that was left out.
         labelling: what kind of labels there are.
         scale: what the targets of a regression are standardised by; None for classes.
+        passed_over: of its source.
     """
 
     origin: str
@@ -117,6 +118,7 @@ class Task:
     bad_images: Sequence[str]
     labelling: Labelling = ONE_CLASS
     scale: Scale | None = None
+    passed_over: str = ""
 
     @property
     def train(self) -> Examples:
@@ -199,6 +201,7 @@ def prepare(
         bad,
         labelling,
         labelling.scale(parts["train"].labels, classes),
+        source.passed_over,
     )
 
 

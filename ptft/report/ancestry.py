@@ -9,7 +9,7 @@ from ptft.checkpoint import Checkpoint
 from ptft.data.sources.listing import printable
 from ptft.errors import CheckpointError
 from ptft.models.outline import outline
-from ptft.report.measure import Measure
+from ptft.report.measure import Measure, told_steps
 from ptft.report.task_report import report_of
 from ptft.train.metrics import wilson_interval
 from ptft.transfer.origin import is_name
@@ -119,13 +119,13 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "
         f"mean {_rounded(described['mean'])}, std {_rounded(described['std'])}{_views(described)}",
         f"  written by  ptft {environment.get('ptft', 'unknown')}, torch {environment.get('torch', 'unknown')}",
-        *(f"  began with   {sentence}" for sentence in described["start"]),
+        *(f"  began with  {sentence}" for sentence in described["start"]),
         "  lineage, oldest first:",
     ]
     for number, run in enumerate(described["lineage"], start=1):
         data, score = run["data"], _score(run)
         lines.append(
-            f"    {number}. {run['command']} {run['model']}: {run['steps']:,} steps on {data['origin']} "
+            f"    {number}. {run['command']} {run['model']}: {told_steps(run['steps'])} on {data['origin']} "
             f"({data['num_examples']:,} images, {_measure(run).outputs(len(data['classes']))}, "
             f"{data['fingerprint'][:12]}){score}"
         )

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def told_steps(count: int) -> str:
+    """`1,200 steps`; a probe takes `1 step`."""
+    return f"{count:,} step{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Measure:
     """A score with a 95 % interval, the higher the better.

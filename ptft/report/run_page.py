@@ -8,6 +8,7 @@ from ptft.report.charts import draw_loss, draw_measure
 from ptft.report.console import duration
 from ptft.report.evidence import Evidence
 from ptft.report.leak_sections import leak_sections
+from ptft.report.measure import told_steps
 from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, Section, Table
 from ptft.report.picture_sections import picture_sections
 from ptft.report.run_record import RunRecord
@@ -37,7 +38,7 @@ def page_of_run(run: RunRecord, evidence: Evidence | Sequence[Section] | None, m
     if run.summary is None:
         return Page(title, _unfinished(run), _progress(run), sections, notes=_status_notes(run))
     if scores is None:
-        verdict = f"{run.summary['steps']:,} steps, no images held out to judge by"
+        verdict = f"{told_steps(run.summary['steps'])}, no images held out to judge by"
         return Page(title, verdict, _facts(run), sections, notes=_notes(run, evidence, missing))
     notes = _notes(run, evidence, missing)
     return Page(title, report.verdict(scores), _facts(run), sections, lead=report.lead(run), notes=notes)
@@ -150,7 +151,7 @@ def lineage_graph(lineage: list[dict[str, Any]], digest: str) -> Graph:
         outputs = report_of(ancestor.get("task", "single-label")).measure.outputs(len(data["classes"]))
         size = f"{data['num_examples']:,} images, {outputs}"
         nodes.append(Node(f"data {index}", [data["origin"], size, f"data {data['fingerprint'][:12]}"], is_data=True))
-        lines = [f"{ancestor['command']} {ancestor['model']}", f"{ancestor['steps']:,} steps"]
+        lines = [f"{ancestor['command']} {ancestor['model']}", told_steps(ancestor["steps"])]
         lines.append(f"checkpoint {(ancestor['digest'] or digest)[:12]}")
         parents = [f"data {index}", *([f"run {index - 1}"] if index else [])]
         nodes.append(Node(f"run {index}", lines, parents))

@@ -99,6 +99,8 @@ def describe_task(task: Task) -> list[str]:
         seen = zip(task.classes, task.class_counts("test"), strict=True)
         if unseen := [name for name, count in seen if not count]:
             lines.append(f"data: no test images of {some(unseen)}: what the test says leaves that out.")
+    if task.passed_over:
+        lines.append(f"data: {task.passed_over}")
     lines += [f"left out: {line}" for line in task.bad_images]
     return lines
 

@@ -66,6 +66,10 @@ class TaskConfig(Config):
         """
 
     @abstractmethod
+    def cells(self, label_column: str) -> LabelCells:
+        """How a row of a table says what its image shows."""
+
+    @abstractmethod
     def labelling(self) -> "Labelling":
         """What is made of the labels."""
 

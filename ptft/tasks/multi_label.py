@@ -10,7 +10,7 @@ from ptft.config.base import Names
 from ptft.data.records import Source
 from ptft.data.sources import Csv, DataConfig
 from ptft.data.sources.listing import printable
-from ptft.data.sources.row_labels import SeparatedLabels, ZeroOneColumns
+from ptft.data.sources.row_labels import LabelCells, SeparatedLabels, ZeroOneColumns
 from ptft.objectives import Objective
 from ptft.tasks.base import (
     NEEDS_TABLE,
@@ -59,8 +59,10 @@ class MultiLabel(TaskConfig):
     def open(self, data: DataConfig) -> Source:
         """The rows of a table, with the names of their classes."""
         column = data.label_column if isinstance(data, Csv) else "label"
-        cells = ZeroOneColumns(self.columns) if self.columns else SeparatedLabels(column, self.separator)
-        return open_rows(data, self.name, cells)
+        return open_rows(data, self.name, self.cells(column))
+
+    def cells(self, label_column: str) -> LabelCells:
+        return ZeroOneColumns(self.columns) if self.columns else SeparatedLabels(label_column, self.separator)
 
     def labelling(self) -> "Labelling":
         from ptft.data.labelling import SeveralClasses

@@ -10,7 +10,7 @@ from ptft.config.base import Names
 from ptft.data.records import Source
 from ptft.data.sources import DataConfig
 from ptft.data.sources.listing import printable
-from ptft.data.sources.row_labels import NumberColumns
+from ptft.data.sources.row_labels import LabelCells, NumberColumns
 from ptft.objectives import Objective
 from ptft.tasks.base import (
     NEEDS_TABLE,
@@ -71,7 +71,10 @@ class Regression(TaskConfig):
 
     def open(self, data: DataConfig) -> Source:
         """The rows of a table, with their numbers."""
-        return open_rows(data, self.name, NumberColumns(self.targets))
+        return open_rows(data, self.name, self.cells("label"))
+
+    def cells(self, label_column: str) -> LabelCells:
+        return NumberColumns(self.targets)
 
     def labelling(self) -> "Labelling":
         from ptft.data.labelling import Numbers

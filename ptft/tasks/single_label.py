@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ptft.data.records import Source
 from ptft.data.sources import DataConfig
 from ptft.data.sources.listing import printable
+from ptft.data.sources.row_labels import LabelCells, OneLabel
 from ptft.objectives import Objective
 from ptft.tasks.base import Answers, TaskConfig
 
@@ -27,6 +28,9 @@ class SingleLabel(TaskConfig):
     def open(self, data: DataConfig) -> Source:
         """As the source has it."""
         return data.open()
+
+    def cells(self, label_column: str) -> LabelCells:
+        return OneLabel(label_column)
 
     def labelling(self) -> "Labelling":
         from ptft.data.labelling import ONE_CLASS

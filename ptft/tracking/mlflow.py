@@ -25,6 +25,12 @@ _LONGEST, _MOST, _MOST_METRICS = 500, 100, 1000
 T = TypeVar("T")
 
 
+def without_password(uri: str) -> str:
+    """The URI without user and password, else as it is: urlunsplit would take slashes from `sqlite:////a/b.db`."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(user + at, "", 1)
+
+
 class Mlflow:
     """Parameters, metrics by step, tags. Nothing is uploaded: the checkpoint is named by a tag.
 
@@ -48,9 +54,7 @@ class Mlflow:
     @property
     def place(self) -> str:
         """`run ID at URI`; the URI without user and password."""
-        uri = urlsplit(self._client.tracking_uri)
-        shown = uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl()
-        return f"run {self._run_id} at {shown}"
+        return f"run {self._run_id} at {without_password(self._client.tracking_uri)}"
 
     def begin(self) -> dict[str, int]:
         """Creates the run, or goes on with that of the run folder; the last step that it has of each metric.

@@ -73,6 +73,16 @@ class TestLayouts:
         os.mkfifo(tmp_path / "a/pipe.png")
         assert names(tmp_path) == ["a/1.png", "b/1.png"]
 
+    def test_files_that_are_not_named_as_images_are_told(self, tmp_path: Path) -> None:
+        put(tmp_path, "train/a/1.png", "train/b/1.png", "train/a/2.HEIC", "train/a/deep/3.heic", "val/b/4", "notes.txt")
+        expected = "not read, as their names do not end like those of images: 2 .heic, 1 without an ending."
+        (tmp_path / "train/a/desktop.ini").write_text("x")
+        put(tmp_path, "val/b/5.png")
+        assert Folder(root=str(tmp_path)).open().passed_over == expected
+        assert open_parts(str(tmp_path / "val")).passed_over.endswith(": 1 without an ending.")
+        put(tmp_path, "plain/a/1.png", "plain/b/1.png")
+        assert Folder(root=str(tmp_path / "plain")).open().passed_over == ""
+
     @pytest.mark.parametrize(
         "ending", ["jpeg", "JPG", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "jp2", "avif"]
     )
@@ -169,6 +179,10 @@ MISTAKES = {
     "empty classes": (
         ["a/1.png", "b/", "c/deep/"],
         r"ROOT: 2 class folders without an image: b, c\. Add images \(\.jpg, .*\) or remove the folder\.",
+    ),
+    "class of other files": (
+        ["a/1.png", "b/1.heic"],
+        r"ROOT: 1 class folder without an image: b, but 1 \.heic\. Add images \(\.jpg, .*\) or remove the folder\.",
     ),
     "empty class of a part": (
         ["train/a/1.png", "train/b/1.png", "val/a/"],

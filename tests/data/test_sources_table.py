@@ -48,6 +48,8 @@ class TestTables:
             '"path","label"\n"a.png","cat"\n"b.png","dog"\n',
             "path, label\na.png, cat \nb.png, dog\n",
             "path,label\n\na.png,cat\n\nb.png,dog\n,\n",
+            "path,label\na.png ,cat\nb.png\t,dog\n",
+            'path;"age, in years, about";label\na.png;3;cat\nb.png;4;dog\n',
             "path,label,age\na.png,cat,3\n./b.png,dog,\n",
         ],
     )
@@ -171,6 +173,11 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "folder": (HEADER + "sub,x\n", {}, r"t\.csv:2: sub: not a regular file\n"),
     "nul": (HEADER + "a\0.png,x\n", {}, r"t\.csv:2: a\\x00\.png: no such file in "),
     "long name": (HEADER + "x" * 5000 + ",x\n", {}, r"t\.csv:2: x+: no such file in "),
+    "a split column in other letters": (
+        "path,label,Split\na.png,x,train\n",
+        {},
+        r"t\.csv:1: no column split; the columns are path, label, Split\. .*data\.split_column: Split",
+    ),
     "unknown split": (
         "path,label,split\na.png,x,dev\n",
         {},

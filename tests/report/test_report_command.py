@@ -171,6 +171,15 @@ def test_runs_tested_on_other_images_are_not_ranked(ptft: Ptft, run: Path, confi
     assert "cannot be compared" not in page_text(ptft("report", run, "d", "--out", "e.html").path)
 
 
+def test_a_run_that_never_began_is_told_with_its_reason(ptft: Ptft, config: Path, photos: Path) -> None:
+    (photos / "empty").mkdir()
+    assert ptft("pretrain", config, "--out", "early").code == 3
+    refused = ptft("report", "early")
+    assert refused.code == 2
+    assert "early: the run in it ended before it began" in refused.err
+    assert "1 class folder without an image: empty" in refused.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -16,6 +16,7 @@ from tracking.mlflow_server import QUIET, Server, points_of
 
 from ptft.report.journal import read_metrics
 from ptft.run_folder import RunFolder
+from ptft.tracking.mlflow import without_password
 
 pytest.importorskip("mlflow", reason="needs the extra mlflow")
 pytestmark = pytest.mark.filterwarnings("default")  # of MLflow and what it imports
@@ -168,6 +169,20 @@ def test_a_server_that_cannot_be_reached_ends_a_new_run_before_it_begins(
     resumed = ptft("pretrain", config, "--out", "early", "--resume", "--set", "train.steps=14")
     assert resumed.code == 0
     assert "the run goes on without it" in resumed.err
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://user:secret@host:9/a", "http://host:9/a"),
+        ("postgresql://user:s%40cret@host/db?x=a@b", "postgresql://host/db?x=a@b"),
+        ("sqlite:////home/me/mlflow.db", "sqlite:////home/me/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("/home/me/mlruns", "/home/me/mlruns"),
+    ],
+)
+def test_a_uri_is_told_as_it_is_but_for_user_and_password(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
 
 
 def test_a_password_in_the_uri_is_not_told(

@@ -1,5 +1,6 @@
 """Images in class folders, with or without train, val and test folders above them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,10 +10,12 @@ from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
 from ptft.data.sources.listing import (
     existing_folder,
     has_images,
-    image_files,
+    listing,
+    passed_over,
     printable,
     some,
     sub_folders,
+    told_others,
 )
 from ptft.errors import DataError
 from ptft.paths import user_path
@@ -62,14 +65,14 @@ class Folder(DataConfig):
                 f"{printable(root)}: has {some(parts.values())} but no train folder. Add one, or, "
                 "if these are classes, rename them."
             )
-        if parts:
-            records = [record for part, name in parts.items() for record in _read(root, name, part, with_lost=skips)]
-        else:
-            records = _read(root, "", None, with_lost=skips)
+        records: list[Record] = []
+        others: Counter[str] = Counter()
+        for part, name in parts.items() if parts else [(None, "")]:
+            records += _read(root, name, part, others, with_lost=skips)
         classes = _classes([record for record in records if record.part in (None, "train")])
         if len(classes) < 2:
             raise _only_one_class(root / parts.get("train", ""), classes[0])
-        return Source(records, classes, _origin(root))
+        return Source(records, classes, _origin(root), passed_over(others))
 
 
 def open_parts(root: str, part: Part = "test") -> Source:
@@ -95,8 +98,9 @@ def open_parts(root: str, part: Part = "test") -> Source:
             "holds the class folders, for example "
             f"{printable(folder / next(iter(parts.values())))}."
         )
-    records = _read(folder, wanted[0] if wanted else "", part)
-    return Source(records, _classes(records), _origin(folder))
+    others: Counter[str] = Counter()
+    records = _read(folder, wanted[0] if wanted else "", part, others)
+    return Source(records, _classes(records), _origin(folder), passed_over(others))
 
 
 def _part_folders(root: Path) -> dict[Part, str]:
@@ -113,7 +117,8 @@ def _part_folders(root: Path) -> dict[Part, str]:
     return found
 
 
-def _read(root: Path, prefix: str, part: Part | None, *, with_lost: bool = False) -> list[Record]:
+def _read(root: Path, prefix: str, part: Part | None, others: Counter[str], *, with_lost: bool = False) -> list[Record]:
+    """The images of every class folder; counts in `others` the endings of files that are none."""
     base = root / prefix
     names = sub_folders(base)
     if not names:
@@ -121,17 +126,21 @@ def _read(root: Path, prefix: str, part: Part | None, *, with_lost: bool = False
     if len(set(map(printable, names))) < len(names):
         alike = [name for name in names if sum(printable(other) == printable(name) for other in names) > 1]
         raise DataError(f"{printable(base)}: class folders whose names print alike: {some(alike)}. Rename one.")
-    images = {name: image_files(base / name, with_lost=with_lost) for name in names}
-    if empty := [f"{prefix}/{name}" if prefix else name for name in names if not images[name]]:
+    found = {name: listing(base / name, with_lost=with_lost) for name in names}
+    if empty := [name for name in names if not found[name].images]:
+        instead = told_others(sum((found[name].others for name in empty), Counter()))
         raise DataError(
             f"{printable(root)}: {len(empty)} class folder{'s' if len(empty) > 1 else ''} without an image: "
-            f"{some(empty)}. Add images (.jpg, .png, .webp, ...) or remove the folder."
+            f"{some(f'{prefix}/{name}' if prefix else name for name in empty)}{f', but {instead}' if instead else ''}. "
+            "Add images (.jpg, .png, .webp, ...) or remove the folder."
         )
+    for name in names:
+        others.update(found[name].others)
     head = f"{prefix}/" if prefix else ""
     return [
         Record(Path(base, f"{name}/{path}"), label, part, printable(f"{head}{name}/{path}"))
         for name, label in zip(names, map(printable, names), strict=True)
-        for path in images[name]
+        for path in found[name].images
     ]
 
 

@@ -3,7 +3,9 @@
 import os
 import stat
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ptft.errors import DataError
@@ -18,7 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """File name endings, in lower case, that make a file an image; its content decides the format."""
 
-_IGNORED = frozenset({"__macosx", "thumbs.db"})
+_IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _NUM_LISTED = 5
 
 
@@ -101,8 +103,31 @@ def has_images(folder: Path) -> bool:
     return any(_is_image(entry) for entry in _entries(folder))
 
 
-def image_files(folder: Path, *, with_lost: bool = False) -> list[str]:
-    """Paths of all images below `folder`, relative to it with `/`, sorted.
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder.
+
+    Attributes:
+        images: paths of all images, relative to the folder with `/`, sorted.
+        others: how many files of each ending, in lower case with its dot or empty, are not named as images.
+    """
+
+    images: list[str]
+    others: Counter[str]
+
+
+def told_others(others: Counter[str]) -> str:
+    """`10 .heic, 3 .mp4, 1 without an ending`, the most first; empty for none."""
+    return some(f"{count:,} {ending or 'without an ending'}" for ending, count in others.most_common())
+
+
+def passed_over(others: Counter[str]) -> str:
+    """The sentence about files among the images that are not read; empty where there are none."""
+    return f"not read, as their names do not end like those of images: {told_others(others)}." if others else ""
+
+
+def listing(folder: Path, *, with_lost: bool = False) -> Listing:
+    """The images below `folder`, and what else is there.
 
     Links are followed; a folder that is reached twice is listed once, and one that `folder` lies in not at all, so
     loops end. Hidden files, the debris of operating systems, and everything that is not a regular file are left out.
@@ -115,7 +140,9 @@ def image_files(folder: Path, *, with_lost: bool = False) -> list[str]:
         DataError: a folder cannot be listed, or links to images lead nowhere.
     """
     around = {(status.st_dev, status.st_ino) for status in map(os.stat, folder.resolve().parents)}
-    entries = list(_walk(folder, "", around))
+    files = list(_walk(folder, "", around))
+    entries = [(path, entry) for path, entry in files if _named_as_image(entry.name)]
+    others = Counter(Path(path).suffix.lower() for path, entry in files if not _named_as_image(entry.name))
     lost = [path for path, entry in entries if not _is_image(entry) and _leads_nowhere(entry)]
     if lost and not with_lost:
         count = "1 link leads" if len(lost) == 1 else f"{len(lost)} links lead"
@@ -123,7 +150,7 @@ def image_files(folder: Path, *, with_lost: bool = False) -> list[str]:
             f"{printable(folder)}: {count} to a file that does not exist: {some(lost)}. "
             "Restore the files or remove the links."
         )
-    return sorted([*(path for path, entry in entries if _is_image(entry)), *lost])
+    return Listing(sorted([*(path for path, entry in entries if _is_image(entry)), *lost]), others)
 
 
 def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
@@ -135,7 +162,7 @@ def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tup
     for entry in entries:
         if _is_folder(entry):
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", seen)
-        elif _named_as_image(entry.name):
+        else:
             yield prefix + entry.name, entry
 
 

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,15 @@ class Csv(DataConfig):
 
     def open_labelled(self, cells: LabelCells) -> Source:
         """As `open`, with other labels than one class a row."""
+        records, name = self.records(cells), printable(self.path)
+        return Source(records, cells.classes(records, name), f"csv {name}")
+
+    def records(self, cells: LabelCells) -> list[Record]:
+        """The rows, also where they are too few, or of too few classes, to train on.
+
+        Raises:
+            DataError: as `open`.
+        """
         file = user_path(self.path)
         root = file.parent if self.root is None else existing_folder(self.root)
         table = _Table(printable(self.path), _text(file, printable(self.path)))
@@ -79,11 +89,12 @@ class Csv(DataConfig):
         for line, row in table.rows:
             reader.read(line, row[path], [row[column] for column in labels], None if split is None else row[split])
         reader.raise_faults(table.name)
-        return Source(reader.records, cells.classes(reader.records, table.name), f"csv {table.name}")
+        return reader.records
 
     def _split(self, table: "_Table") -> int | None:
         # By value, not by whether the key was set: the config.yaml of a run and a checkpoint write every default out.
-        if self.split_column in table.header or self.split_column != "split":
+        # `Split` is refused as `Path` is: passed over in silence, its test images would be trained on.
+        if self.split_column != "split" or "split" in map(str.lower, table.header):
             return table.column(self.split_column, "data.split_column")
         return None
 
@@ -179,7 +190,7 @@ class _Table:
 
 def _delimiter(text: str) -> str:
     """The delimiter that splits the header most often; csv.Sniffer fails on tables of one column."""
-    header = text.partition("\n")[0]
+    header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
     return max(_DELIMITERS, key=header.count)
 
 
@@ -214,7 +225,7 @@ class _RowReader:
         raise DataError("\n".join(shown))
 
     def _record(self, line: int, path: str, cells: Sequence[str], split: str | None) -> Record:
-        if not path:
+        if not (path := path.strip()):
             raise ValueError("the path is empty")
         try:
             label = self.cells.read(cells)
