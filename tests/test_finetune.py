@@ -120,6 +120,7 @@ def test_another_width_is_refused_tensor_by_tensor_unless_the_floor_is_lowered(
     result = ptft("finetune", "--from", source, "--data", target, *settings)
     assert result.code == 4
     assert "the source has 4×3×3×3, the target 5×3×3×3" in result.err
+    assert "\n0 tensors of the source without a place.\n" in result.err
     allowed = ptft("finetune", "--from", source, "--data", target, *settings, *sets(transfer__min_loaded=0.0))
     assert allowed.code == 0
     assert "allowed by transfer.min_loaded: 0.0" in allowed.err

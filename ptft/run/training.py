@@ -133,6 +133,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         # The status first: a finished run that goes on is no longer finished when its config says so.
         folder.write_status("running", state.progress.step, prepared.num_steps)
         write_text_durably(folder.config, dump(prepared.config, header=session.command))
+    _tell_warmup(prepared, plan, console)
     score = _scorer(prepared, prepared.stepper.precision, session)
     per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
     started = time.monotonic()
@@ -260,6 +261,15 @@ def _check_length(saved: Checkpoint, num_steps: int) -> None:
         raise UsageError(
             f"train: {num_steps:,} steps are fewer than the {saved.metadata.step:,} that are done. Give at least as "
             "many, or start a new run with --out."
+        )
+
+
+def _tell_warmup(prepared: Prepared, plan: Plan, console: Console) -> None:
+    """A warmup that is all there is of a run."""
+    if not isinstance(prepared.stepper, HeadSolver) and 0 < plan.num_steps <= plan.schedule.warmup_steps:
+        console.say(
+            f"ptft: schedule.warmup takes all {plan.num_steps:,} steps of the run: the learning rate only rises. "
+            "Make it shorter, or the run longer."
         )
 
 

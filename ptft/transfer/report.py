@@ -83,7 +83,7 @@ def refusal(reports: Sequence[TensorReport], unused: Sequence[TensorReport], fra
             f"only {percent(fraction)} of the backbone could be loaded, transfer.min_loaded asks for {percent(least)}.",
             f"{len(refused)} tensors of the target without weights:",
             *_shorten(refused),
-            f"{len(left)} tensors of the source without a place:",
+            f"{len(left)} tensors of the source without a place{':' if left else '.'}",
             *_shorten(left),
             "Use the source's model (leave out `model:`), another checkpoint, or a lower transfer.min_loaded.",
         ]

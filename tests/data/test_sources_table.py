@@ -135,7 +135,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "Path,label\na.png,x\n",
         {},
         r"t\.csv:1: no column path; the columns are Path, label\. "
-        r"Name yours in the config, for example data\.path_column: Path\.$",
+        r"Name yours, for example --set data\.path_column=Path, or the same in the config\.$",
     ),
     "no header": (
         "a000.PNG,x\nb.png,y\n",
@@ -148,7 +148,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "no label column": (
         "path,labels\na.png,x\n",
         {},
-        r"t\.csv:1: no column label; .*for example data\.label_column: labels\.$",
+        r"t\.csv:1: no column label; .*for example --set data\.label_column=labels, or the same in the config\.$",
     ),
     "no split column though named": (
         "path,label\na.png,x\n",
@@ -176,7 +176,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "a split column in other letters": (
         "path,label,Split\na.png,x,train\n",
         {},
-        r"t\.csv:1: no column split; the columns are path, label, Split\. .*data\.split_column: Split",
+        r"t\.csv:1: no column split; the columns are path, label, Split\. .*data\.split_column=Split",
     ),
     "unknown split": (
         "path,label,split\na.png,x,dev\n",

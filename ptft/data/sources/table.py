@@ -4,6 +4,7 @@ import csv
 import difflib
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -184,7 +185,7 @@ class _Table:
         guess = next((name for name in self.header if name.lower() in close), self.header[0])
         raise DataError(
             f"{self.name}:1: no column {wanted}; the columns are {some(self.header)}. "
-            f"Name yours in the config, for example {key}: {printable(guess)}."
+            f"Name yours, for example --set {shlex.quote(f'{key}={printable(guess)}')}, or the same in the config."
         )
 
 
