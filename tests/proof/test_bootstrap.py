@@ -59,6 +59,14 @@ def test_equal_arms_are_within_noise_and_a_clear_winner_is_not() -> None:
     assert paired_bootstrap(np.ones(200), right, seed=0).verdict == "hurt"
 
 
+def test_as_many_means_are_drawn_as_asked_for_however_many_values_differ() -> None:
+    values = np.random.default_rng(0).normal(3.0, 1.0, 300)
+    means = resampled_means(values, seed=0, num_resamples=10_000)
+    assert means.shape == (10_000,)
+    assert means.mean() == pytest.approx(values.mean(), abs=0.01)
+    assert means.std() == pytest.approx(values.std() / 300**0.5, rel=0.05)
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_one_not() -> None:
     first, second = arms("skewed", 60)
     found = [paired_bootstrap(first, second, seed=seed, num_resamples=500) for seed in (3, 3, 4)]
