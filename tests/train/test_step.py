@@ -18,9 +18,11 @@ from ptft.objectives import Supervised
 from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.runtime import seed_draws
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
+from ptft.train.regime import Regime
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
 from ptft.train.state import Average, State
 from ptft.train.step import Stepper
+from ptft.transfer.recipes import TransferConfig
 
 CPU = torch.device("cpu")
 
@@ -127,6 +129,29 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     assert loss_at(4) == loss_at(4)
     assert loss_at(4) != loss_at(5)
     assert loss_at(4) != loss_at(4, seed=1)
+
+
+def test_mixing_is_another_one_at_each_step() -> None:
+    def loss_at(step: int) -> float:
+        state = make_state()
+        state.progress.step = step
+        objective = Supervised(mixup=0.4).build([4, 4, 4], seed=0)
+        return make_stepper(objective=objective).step(state, make_batch(), lr=0.1)[0].item()
+
+    assert loss_at(4) == loss_at(4)
+    assert loss_at(4) != loss_at(5)
+
+
+@pytest.mark.parametrize("step", [0, 11, 39])
+def test_each_group_has_the_learning_rate_that_its_regime_gives_it_at_the_step(step: int) -> None:
+    model = make_state().model
+    regime = Regime.of(TransferConfig(recipe="gradual", layer_decay=0.5, head_lr=3.0), model, num_steps=40)
+    state = State(model, Sgd().build(model, regime.groups(model)), None, GradScaler("cpu", enabled=False))
+    state.progress.step = step
+    make_stepper(regime=regime).step(state, make_batch(), lr=0.1)
+    found = {group["name"]: group["lr"] for group in state.optimizer.param_groups}
+    assert found.keys() == {"stage1", "stage2", "stage3", "head"}
+    assert found == {name: pytest.approx(0.1 * regime.factor(name, step)) for name in found}
 
 
 def test_the_average_is_the_weighted_sum_with_warm_up() -> None:
@@ -258,6 +283,31 @@ def test_a_step_that_is_not_finite_changes_nothing(optim: Optim, steps_before: i
     ended = everything(twin)
     assert everything(state).keys() == ended.keys()
     assert [name for name, tensor in everything(state).items() if not tensor.equal(ended[name])] == []
+
+
+class Odd:
+    """A loss of zero whose gradient is infinite, or an infinite one whose gradient is finite."""
+
+    mixes = False
+
+    def __init__(self, loss: float) -> None:
+        self._loss = loss
+
+    def mix(self, images: torch.Tensor, labels: torch.Tensor, *_: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, labels
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        total = logits.sum()
+        return total + self._loss if self._loss else (total - total.detach()).sqrt()
+
+
+@pytest.mark.parametrize("loss", [0.0, math.inf])
+def test_a_step_changes_nothing_where_the_loss_alone_or_its_gradient_alone_is_not_finite(loss: float) -> None:
+    state = make_state(ema=0.9)
+    before = everything(state)
+    found, norm = make_stepper(objective=Odd(loss)).step(state, make_batch(), lr=0.1)
+    assert (math.isfinite(found), math.isfinite(norm)) == (not loss, bool(loss))
+    assert [name for name, tensor in before.items() if not tensor.equal(everything(state)[name])] == []
 
 
 @pytest.mark.parametrize("kind", members(Optim))
