@@ -50,6 +50,9 @@ def test_balanced_sampling_shows_every_class_equally_often() -> None:
         assert counts.max() - counts.min() <= 1
     seen = set(rows(order, range(5)))
     assert {5, 20, 34} <= seen  # rare and frequent classes alike
+    rounds = [tuple(LABELS[order.at(0)[1]][start : start + 3].tolist()) for start in range(0, 36, 3)]
+    assert all(sorted(each) == [0, 1, 2] for each in rounds)
+    assert len(set(rounds)) > 1, "each round has an order of classes of its own"
     uniform = torch.bincount(LABELS[Order(LABELS, 37, seed=0).at(0)[1]])
     assert uniform.tolist() == [5, 30, 2]
 
@@ -59,10 +62,12 @@ def make_pixels(size: int = 12, channels: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (37, channels, size, size), generator=generator).to(torch.uint8)
 
 
-def make_batches(augmentation: NoAugment | Photo, batch_size: int, larger: Images | None = None) -> Batches:
+def make_batches(
+    augmentation: NoAugment | Photo, batch_size: int, larger: Images | None = None, seed: int = 0
+) -> Batches:
     examples = Examples(ResidentImages(make_pixels()), LABELS, [str(index) for index in range(37)], larger=larger)
     format_ = Format(12, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-    return Batches(examples, format_, Order(LABELS, batch_size, seed=0), augmentation.build(12), torch.device("cpu"))
+    return Batches(examples, format_, Order(LABELS, batch_size, seed), augmentation.build(12), torch.device("cpu"))
 
 
 def test_images_are_normalised_by_channel() -> None:
@@ -78,6 +83,17 @@ def test_the_augmentation_of_an_image_does_not_depend_on_the_batch_it_is_in() ->
     small = torch.cat([make_batches(Photo(name="photo"), 5).at(step).images for step in range(8)])
     large = make_batches(Photo(name="photo"), 40).at(0).images
     assert torch.equal(small, large)
+
+
+def test_the_augmentation_of_an_image_depends_on_the_seed_and_the_epoch() -> None:
+    def images(seed: int, epoch: int) -> torch.Tensor:
+        batch = make_batches(Photo(name="photo"), 37, seed=seed).at(epoch)
+        return batch.images[batch.indices.argsort()]
+
+    first = images(0, 0)
+    assert torch.equal(first, images(0, 0))
+    for other in (images(1, 0), images(0, 1)):
+        assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize(
