@@ -57,6 +57,7 @@ def test_only_the_convolution_that_takes_the_images_may_change_its_channels() ->
     weights = classifier(in_channels=1).state_dict()
     target, report = load(weights)
     assert outcomes(report)["backbone.stage1.conv.weight"] == "adapted"
+    assert report.loaded_fraction == 1.0
     inner = largest(classifier())
     weights[inner] = weights[inner][:, ::2]
     target, report = load(weights)
