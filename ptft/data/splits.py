@@ -106,12 +106,12 @@ def _hold_out(
     held: set[int] = set()
     decided: set[int] = set()
     for members in groups:
-        count = round(len(members) * fraction) - sum(id(record) in held for record in members)
+        count = min(round(len(members) * fraction), len(members) - 1) - sum(id(record) in held for record in members)
         free = [id(record) for record in members if id(record) not in decided]
         held.update(free[: max(0, count)])
         decided.update(free)
     for members in groups:
-        if all(id(record) in held for record in members):
+        if all(id(record) in held for record in members):  # through other, rarer strata
             held.discard(id(members[-1]))
     return (
         [record for record in records if id(record) in held],
