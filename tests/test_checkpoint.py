@@ -1,9 +1,12 @@
 """Checkpoints verify themselves and execute nothing."""
 
+import hashlib
+import json
 import os
 import pickle
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +65,68 @@ def test_the_averaged_weights_are_the_ones_to_use(tmp_path: Path) -> None:
     tensors = make_tensors() | {"ema.backbone.a": torch.zeros(3, 4), "ema.head.weight": torch.zeros(2, 4)}
     checkpoint.write(tmp_path / "a.pt", make_metadata(), tensors)
     assert not checkpoint.read(tmp_path / "a.pt").weights()["backbone.a"].any()
+
+
+def test_what_travels_beside_the_weights_is_not_among_them(tmp_path: Path) -> None:
+    beside = {name: torch.zeros(2) for name in ("seen.ab", "start.backbone.a", "optimizer.backbone.a.step")}
+    checkpoint.write(tmp_path / "a.pt", make_metadata(), make_tensors() | beside)
+    assert checkpoint.read(tmp_path / "a.pt").weights().keys() == {"backbone.a", "backbone.count", "head.weight"}
+
+
+def test_of_a_view_only_what_it_shows_is_written(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "a.pt", make_metadata(), {"backbone.a": torch.zeros(1_000_000)[:4]})
+    assert (tmp_path / "a.pt").stat().st_size < 10_000
+
+
+def written_by_hand(path: Path, version: int, tensors: dict[str, torch.Tensor], **more: Any) -> str:
+    """A checkpoint as its documentation has it: what runs have written once must be read for ever."""
+    text = json.dumps(json.loads(make_metadata().model_dump_json()) | more)
+    sha = hashlib.sha256(f"ptft {version}\n{len(text)}\n{text}".encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    content = {"format": "ptft", "version": version, "metadata": text, "tensors": tensors, "digest": sha.hexdigest()}
+    torch.save(content, path)
+    return sha.hexdigest()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_files_of_earlier_runs_are_read_and_have_the_digests_they_had(tmp_path: Path, version: int) -> None:
+    shuffled = dict(reversed(make_tensors().items()))
+    digest = written_by_hand(tmp_path / "a.pt", version, shuffled)
+    found = checkpoint.read(tmp_path / "a.pt")
+    assert (found.digest, found.metadata) == (digest, make_metadata())
+    assert found.tensors.keys() == make_tensors().keys()
+
+
+def test_a_version_that_never_was_and_a_file_without_tensors_are_refused(tmp_path: Path) -> None:
+    written_by_hand(tmp_path / "a.pt", 0, make_tensors())
+    with pytest.raises(CheckpointError, match="has checkpoint format 0; this ptft reads 1 to 2"):
+        checkpoint.read(tmp_path / "a.pt")
+    written_by_hand(tmp_path / "b.pt", 2, {})
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.read(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"colour": 1}, r"colour: Extra inputs are not permitted\. Update ptft\."),
+        ({"mean": [0.1]}, "mean and std need a number for each channel"),
+        ({"in_channels": 1}, "mean and std need a number for each channel"),
+        ({"target_mean": [1.0], "target_std": [1.0]}, "need a number for each target"),
+        ({"lineage": []}, "lineage"),
+        ({"classes": []}, "classes"),
+        ({"image_size": 100_000}, "image_size"),
+        ({"in_channels": 65, "mean": [0.5] * 65, "std": [0.5] * 65}, "in_channels"),
+    ],
+)
+def test_metadata_that_contradict_themselves_are_refused_though_the_digest_is_right(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    written_by_hand(tmp_path / "a.pt", 2, make_tensors(), **more)
+    with pytest.raises(CheckpointError, match=f"holds metadata that this ptft cannot read: .*{said}"):
+        checkpoint.read(tmp_path / "a.pt")
 
 
 def test_the_digest_is_a_function_of_the_content_alone(path: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from ptft.augment import Photo, Standard
 from ptft.augment.pipelines import Jitter
 
 
@@ -41,3 +42,27 @@ def test_hue_turns_both_ways_up_to_its_strength(make_draws) -> None:
     assert (greenish > 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
     assert greenish.max().item() == pytest.approx(0.6 * 255, rel=0.01)
     assert bluish.max().item() == pytest.approx(0.6 * 255, rel=0.01)
+
+
+PLAIN = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "flip": False}
+
+
+@pytest.mark.parametrize("config", [Standard(shift=0, flip=False, erasing=0.3), Photo(scale=1, erasing=0.3, **PLAIN)])
+def test_as_many_images_lose_a_box_as_asked(make_draws, config: Standard | Photo) -> None:
+    ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2000, -1, -1, -1).contiguous()
+    with_box, without = (
+        each.build(16)(ramp, make_draws(torch.arange(2000))).float()
+        for each in (config, config.model_copy(update={"erasing": 0.0}))
+    )
+    changed = (with_box != without).flatten(1).any(dim=1).float().mean().item()
+    assert changed == pytest.approx(0.3, abs=0.04)
+
+
+def test_crops_are_of_every_area_from_the_least_to_the_whole(make_draws) -> None:
+    ramp = torch.arange(32, dtype=torch.uint8).expand(1000, 1, 32, -1).contiguous()
+    found = Photo(scale=0.25, ratio=1.0, **PLAIN).build(32)(ramp, make_draws(torch.arange(1000)))
+    sides = found[:, 0, 0, -1] - found[:, 0, 0, 0] + 1
+    areas = ((sides / 32) ** 2).numpy()
+    assert areas.min() == pytest.approx(0.25, abs=0.05)
+    assert areas.max() == pytest.approx(1.0, abs=0.05)
+    assert areas.mean() == pytest.approx(0.625, abs=0.03)

@@ -21,8 +21,13 @@ def spread(seeds: list[float]) -> Spread:
         ([0.0, 0.0, 0.0], "within noise"),
         ([0.05, 0.06], "too few seeds to tell"),
         ([0.05], "too few seeds to tell"),
+        # Two seeds say nothing, neither where they agree nor where they do not.
+        ([0.05, 0.0501], "too few seeds to tell"),
+        ([0.05, -0.05], "too few seeds to tell"),
         # Its interval holds 0 (Student with 2 degrees of freedom), at 3.5 standard errors.
         ([0.03, 0.07, 0.10], "too few seeds to tell"),
+        # At 2.2 standard errors more seeds need not make it clear.
+        ([0.0135, 0.0635, 0.1135], "within noise"),
         # The same 3.5 standard errors with 6 seeds are clear, and 2.2 of them are noise.
         ([0.03, 0.07, 0.10, 0.02, 0.01, 0.13], "helped"),
         ([0.03, 0.07, 0.10, -0.02, 0.0, 0.01], "within noise"),
@@ -41,6 +46,19 @@ def test_what_is_clear_alone_may_be_noise_among_several_looks() -> None:
     assert verdicts_together([barely, nothing, nothing]) == ["within noise"] * 3
     assert verdicts_together([clear, nothing, nothing]) == ["helped", "within noise", "within noise"]
     assert verdicts_together([clear, barely, nothing])[:2] == ["helped", "within noise"]
+
+
+def test_harm_must_be_clear_among_several_looks_too() -> None:
+    barely = spread([-0.09, -0.02, -0.06, -0.04, -0.01])
+    clear = spread([-0.10, -0.11, -0.12, -0.10, -0.11])
+    assert verdicts_together([barely]) == ["hurt"]
+    assert verdicts_together([clear, barely, spread([0.02, -0.02, 0.01])])[:2] == ["hurt", "within noise"]
+
+
+def test_looks_of_too_few_seeds_stay_so_and_count_among_the_looks() -> None:
+    barely, single = spread([0.09, 0.02, 0.06, 0.04, 0.01]), spread([0.05])
+    assert verdicts_together([single]) == ["too few seeds to tell"]
+    assert verdicts_together([barely, single, single])[0] == "within noise"
 
 
 def test_the_overall_verdict() -> None:
@@ -76,6 +94,10 @@ def test_worth_where_more_labels_did_worse_counts_from_the_best_before() -> None
     found = worth_of(0.7, [(5, 0.6), (20, 0.5), (80, 0.8)])
     assert found is not None
     assert found.labels == pytest.approx(20.0)  # half way between 5 and 80
+    flat = worth_of(0.6, [(5, 0.6), (20, 0.6), (80, 0.8)])
+    assert flat is not None
+    assert flat.labels == pytest.approx(5.0)
+    assert worth_of(0.9, [(5, 0.6), (20, 0.8), (80, 0.7)]) == Worth(80, "more")
     assert worth_of(0.7, [(5, 0.6)]) is None
 
 

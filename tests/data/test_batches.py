@@ -50,6 +50,9 @@ def test_balanced_sampling_shows_every_class_equally_often() -> None:
         assert counts.max() - counts.min() <= 1
     seen = set(rows(order, range(5)))
     assert {5, 20, 34} <= seen  # rare and frequent classes alike
+    rounds = [tuple(LABELS[order.at(0)[1]][start : start + 3].tolist()) for start in range(0, 36, 3)]
+    assert all(sorted(each) == [0, 1, 2] for each in rounds)
+    assert len(set(rounds)) > 1, "each round has an order of classes of its own"
     uniform = torch.bincount(LABELS[Order(LABELS, 37, seed=0).at(0)[1]])
     assert uniform.tolist() == [5, 30, 2]
 
@@ -60,11 +63,15 @@ def make_pixels(size: int = 12, channels: int = 3) -> torch.Tensor:
 
 
 def make_batches(
-    augmentation: NoAugment | Photo, batch_size: int, larger: Images | None = None, balanced: bool = False
+    augmentation: NoAugment | Photo,
+    batch_size: int,
+    larger: Images | None = None,
+    seed: int = 0,
+    balanced: bool = False,
 ) -> Batches:
     examples = Examples(ResidentImages(make_pixels()), LABELS, [str(index) for index in range(37)], larger=larger)
     format_ = Format(12, 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-    order = Order(LABELS, batch_size, 0, balanced)
+    order = Order(LABELS, batch_size, seed, balanced)
     return Batches(examples, format_, order, augmentation.build(12), torch.device("cpu"))
 
 
@@ -91,6 +98,17 @@ def test_an_image_that_balanced_sampling_repeats_is_augmented_anew_each_time() -
         views = images[indices == row].flatten(1)
         assert len(views.unique(dim=0)) == len(views)
     assert (indices == 35).sum() > 12  # of 2 images in a class, in 3 epochs
+
+
+def test_the_augmentation_of_an_image_depends_on_the_seed_and_the_epoch() -> None:
+    def images(seed: int, epoch: int) -> torch.Tensor:
+        batch = make_batches(Photo(name="photo"), 37, seed=seed).at(epoch)
+        return batch.images[batch.indices.argsort()]
+
+    first = images(0, 0)
+    assert torch.equal(first, images(0, 0))
+    for other in (images(1, 0), images(0, 1)):
+        assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from making import COLOURS, make_images
 from PIL import Image
 
 import ptft.data.images
-from ptft.data.cache import Cache, key_of
+from ptft.data.cache import Cache, CacheError, key_of
 from ptft.data.segments import SUFFIX
 from ptft.data.sources import Csv, Folder
 from ptft.data.stored import StoredImages
@@ -220,11 +221,29 @@ class TestWhatIsDecodedAgain:
         assert isinstance(found.train.images, StoredImages)
         assert len(found.train.images.files) == 3  # all of them after the 17th, and two touched since
 
-    @pytest.mark.parametrize("keys", [{"image_size": 16}, {"max_pixels": 1000}])
-    def test_all_of_it_for_another_size_or_limit(self, photos: Path, kept: Kept, keys: dict[str, object]) -> None:
-        task(photos, kept.cache())
+    @pytest.mark.parametrize(
+        ("before", "keys"),
+        [
+            ({}, {"image_size": 16}),
+            ({}, {"max_pixels": 1000}),
+            ({}, {"in_channels": 1}),
+            ({"image_size": 16}, {}),
+            ({"in_channels": 1}, {}),
+        ],
+    )
+    def test_all_of_it_for_another_size_limit_or_colour(
+        self, photos: Path, kept: Kept, before: dict[str, Any], keys: dict[str, Any]
+    ) -> None:
+        task(photos, kept.cache(), **before)
         kept.said()
         assert_same(task(photos, kept.cache(), **keys), task(photos, **keys))
+        assert "60 images decoded in" in kept.said()
+
+    def test_all_of_it_by_another_decoder(self, photos: Path, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+        task(photos, kept.cache())
+        kept.said()
+        monkeypatch.setattr("ptft.data.cache.decoder", lambda: "another one")
+        task(photos, kept.cache())
         assert "60 images decoded in" in kept.said()
 
     def test_the_same_names_sizes_and_times_elsewhere(self, photos: Path, tmp_path: Path, kept: Kept) -> None:
@@ -428,8 +447,10 @@ class TestRoom:
         roots = [make_images(tmp_path / name, COLOURS, 20) for name in ("a", "b", "c")]
         one = 60 * 12 * 12 * 3
         for age, root in enumerate(roots[:2]):
+            before = kept.segments()
             task(root, kept.cache())
-            os.utime(kept.segments()[-1], (1000 + age, 1000 + age))
+            (new,) = set(kept.segments()).difference(before)
+            os.utime(new, (1000 + age, 1000 + age))
         homes = {path.parent: None for path in kept.segments()}
         assert len(homes) == 2
         task(roots[0], kept.cache())  # used again: b is now the oldest
@@ -440,6 +461,29 @@ class TestRoom:
         assert "as decoded earlier" in kept.said()
         task(roots[1], kept.cache())
         assert "60 images decoded in" in kept.said()
+
+    def test_what_never_fits_takes_no_other_place(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        before = kept.cache().files()
+        with pytest.raises(CacheError, match="do not fit"):
+            kept.cache(limit_bytes=100_000).make_room(100_001)
+        assert kept.cache().files() == before
+
+    def test_clearing_down_to_some_bytes_keeps_what_was_used_last(self, kept: Kept) -> None:
+        cache = kept.cache()
+        for age, what in enumerate(("old", "new")):
+            cache.remember(what, b"12345")
+            for file in cache.files():
+                if file.used > 2000:  # the one just written
+                    os.utime(file.path, (1000 + age, 1000 + age))
+        (size,) = {file.num_bytes for file in cache.files()}
+        assert cache.clear(2 * size) == (0, 2 * size)
+        assert cache.clear(size) == (size, size)
+        assert (cache.recall("old"), cache.recall("new")) == (None, b"12345")
+
+    def test_it_is_for_its_owner_alone(self, photos: Path, kept: Kept) -> None:
+        task(photos, kept.cache())
+        assert kept.folder.stat().st_mode & 0o777 == 0o700
 
     def test_what_is_in_use_stays(self, tmp_path: Path, kept: Kept) -> None:
         roots = [make_images(tmp_path / name, COLOURS, 20) for name in ("a", "b")]
@@ -519,6 +563,9 @@ class TestMeasured:
         cache.remember("speed of a", b"13")
         assert (cache.recall("speed of a"), cache.recall("speed of b")) == (b"13", None)
         (path,) = kept.folder.glob("measured/*")
+        os.utime(path, (1, 1))
+        assert cache.recall("speed of a") == b"13"
+        assert path.stat().st_mtime > 1, "it was used"
         flip(path, -1)
         assert cache.recall("speed of a") is None
 
@@ -526,8 +573,16 @@ class TestMeasured:
         (first, second, *_), again = (Folder(name="folder", root=str(photos)).open().records for _ in range(2))
         assert key_of(first) == key_of(again[0])
         assert key_of(first) != key_of(second)
-        assert isinstance(first.image, Path)
-        first.image.unlink()
+        path = first.image
+        assert isinstance(path, Path)
+        before, status = key_of(first), path.stat()
+        assert key_of(replace(first, name="other")) != before
+        os.utime(path, ns=(1, 1))
+        assert key_of(first) != before
+        path.write_bytes(path.read_bytes() + b"0")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert key_of(first) != before
+        path.unlink()
         assert key_of(first) != key_of(first)
 
 

@@ -1,12 +1,13 @@
 """Train, validation and test are disjoint, stratified, and stay what they are when anything else changes."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from making import COLOURS, make_images
 
-from ptft.data.records import PARTS, Record, Source
+from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources import EmbeddedFashionMnist, Folder
 from ptft.data.splits import Parts, split, subset
 from ptft.errors import DataError
@@ -106,6 +107,29 @@ def test_a_sources_own_parts_are_kept(tmp_path: Path) -> None:
     _, parts = split(folder.open(), folder, seed=0)
     assert {part: len(records) for part, records in parts.items()} == {"train": 15, "validation": 15, "test": 15}
     assert all(record.name.startswith("test/") for record in parts["test"])
+
+
+def with_parts(source: Source, parts: tuple[Part | None, ...]) -> Source:
+    """The source with its records in these parts in turn."""
+    records = [replace(record, part=parts[row % len(parts)]) for row, record in enumerate(source.records)]
+    return Source(records, source.classes, source.origin)
+
+
+@pytest.mark.parametrize("parts", [("train",), ("train", "train", "validation"), (None, None, "validation")])
+def test_where_a_source_has_any_part_of_its_own_no_test_part_is_taken_out_of_training(
+    parts: tuple[Part | None, ...],
+) -> None:
+    source = with_parts(make_source(COUNTS), parts)
+    assert split(source, config(), seed=0)[1]["test"] == []
+
+
+def test_validation_images_of_the_sources_own_stay_whatever_the_config_asks_for() -> None:
+    source = with_parts(make_source(COUNTS), ("train", "train", "validation"))
+    own = {record.name for record in source.records if record.part == "validation"}
+    for keys in ({"validation": 0.5}, {"validation_per_class": 1}):
+        found = names(split(source, config(**keys), seed=0)[1])
+        assert found["validation"] == own
+        assert len(found["train"]) == 100
 
 
 def test_a_validation_folder_with_other_class_order_and_number_is_matched_by_name(tmp_path: Path) -> None:

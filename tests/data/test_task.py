@@ -1,5 +1,6 @@
 """Decoding into a task: sizes, channels, bad images, statistics, fingerprint; resident and on demand alike."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from pydantic import ValidationError
 
 import ptft.data.images
 from ptft.data.images import Images
+from ptft.data.labelling import Numbers
+from ptft.data.records import PARTS, Part, Record, Source
 from ptft.data.sources import Folder
-from ptft.data.task import Format, Task, prepare
+from ptft.data.task import Format, Task, listing_of, prepare
 from ptft.errors import DataError, UsageError
 
 
@@ -183,3 +186,85 @@ def test_labels_follow_the_names_of_the_files(tmp_path: Path) -> None:
     for part in found.parts.values():
         for name, label in zip(part.names, part.labels.tolist(), strict=True):
             assert name.startswith(("red/", "blue/", "green/")[label])
+
+
+def made(root: Path, labels: str = "aabbaabb", classes: tuple[str, ...] = ("a", "b")) -> Source:
+    """Eight images, each of one grey level, in train, validation and test; their targets are those levels."""
+    root.mkdir(exist_ok=True)
+    records = []
+    for index, label in enumerate(labels):
+        path = root / f"{index}.png"
+        Image.new("L", (8, 8), 20 * index).save(path)
+        part: Part = "train" if index < 4 else "validation" if index < 6 else "test"
+        records.append(Record(path, label, part, path.name, targets=(float(index),)))
+    return Source(records, classes, "made")
+
+
+def test_every_part_has_its_own_images(tmp_path: Path) -> None:
+    found = prepare(made(tmp_path / "a"), folder(tmp_path), seed=0)
+    levels = {part: found.parts[part].images.take(torch.arange(len(found.parts[part])))[:, 0, 0, 0] for part in PARTS}
+    assert {part: [int(level) // 20 for level in found] for part, found in levels.items()} == {
+        "train": [0, 1, 2, 3],
+        "validation": [4, 5],
+        "test": [6, 7],
+    }
+
+
+def test_the_fingerprint_knows_labels_and_class_names_and_no_held_out_image(tmp_path: Path) -> None:
+    def prints(source: Source) -> tuple[str, str]:
+        found = prepare(source, folder(tmp_path), seed=0)
+        return found.fingerprint, found.held_out
+
+    before, held_out = prints(made(tmp_path / "a"))
+    assert prints(made(tmp_path / "a", "abbaaabb"))[0] != before
+    assert prints(made(tmp_path / "a", "aaccaacc", ("a", "c")))[0] != before
+    source = made(tmp_path / "a")
+    Image.new("L", (8, 8), 255).save(tmp_path / "a" / "7.png")
+    assert prints(source)[0] == before
+    assert prints(source)[1] != held_out
+    source = made(tmp_path / "a")
+    Image.new("L", (8, 8), 255).save(tmp_path / "a" / "0.png")
+    assert prints(source)[0] != before
+    assert prints(source)[1] == held_out
+
+
+def test_what_was_not_read_has_no_digest(tmp_path: Path) -> None:
+    found = prepare(made(tmp_path / "a"), folder(tmp_path), seed=0, read=("train", "validation"))
+    assert (found.held_out, found.parts.keys()) == ("", {"train", "validation"})
+
+
+def test_a_listing_is_of_names_and_parts_in_any_order(tmp_path: Path) -> None:
+    first, second, *_ = made(tmp_path / "a").records
+    here = listing_of({"train": [first, second], "validation": [], "test": []})
+    assert here == listing_of({"train": [second, first], "validation": [], "test": []})
+    assert here != listing_of({"train": [first], "validation": [second], "test": []})
+    assert here != listing_of({"train": [first, replace(second, name="x")], "validation": [], "test": []})
+
+
+def test_the_scale_of_targets_is_that_of_the_training_images(tmp_path: Path) -> None:
+    source = replace(made(tmp_path / "a"), classes=("level",))
+    scale = prepare(source, folder(tmp_path), seed=0, labelling=Numbers()).scale
+    assert scale is not None
+    assert scale.mean == (1.5,)
+    assert scale.std == pytest.approx((np.std([0, 1, 2, 3]),))
+
+
+def test_the_sources_format_is_kept_but_for_what_the_config_asks(photos: Path) -> None:
+    known = Format(16, 1, (0.25,), (0.5,))
+
+    def format_of(**keys: object) -> Format:
+        config = folder(photos, **keys)
+        return prepare(config.open(), config, seed=0, in_channels=3, known=known).format
+
+    assert format_of() == known
+    assert format_of(image_size=20) == replace(known, image_size=20)
+    assert format_of(mean=[0.1], std=[0.2]) == replace(known, mean=(0.1,), std=(0.2,))
+
+
+def test_images_of_one_level_have_a_deviation_to_divide_by(tmp_path: Path) -> None:
+    for level in (3, 7, 100):  # of 3 and 7 the rounded variance is below 0
+        source = made(tmp_path / "a")
+        for record in source.records:
+            Image.new("L", (8, 8), level).save(tmp_path / "a" / record.name)
+        found = prepare(source, folder(tmp_path), seed=0).format
+        assert (found.mean[0], found.std) == (pytest.approx(level / 255), (1e-3,))

@@ -43,6 +43,7 @@ def test_a_confidence_on_an_edge_belongs_to_the_lower_bin_and_empty_bins_have_no
     assert [b.num_examples for b in found.bins] == [0, 2, 1, 0]
     assert (found.bins[0].accuracy, found.bins[1].accuracy, found.bins[2].accuracy) == (None, 0.5, 0.0)
     assert found.error == pytest.approx(0.75 / 3)
+    assert len(expected_calibration_error([0.5], [True]).bins) == 15
 
 
 @pytest.mark.parametrize(("confidences", "is_right"), [([], []), ([0.5], [True, True]), ([1.5], [True])])

@@ -1,8 +1,10 @@
 """`ptft leak` and the check before the final test: planted images are named, clean data is called clean."""
 
 import json
+import math
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -10,7 +12,11 @@ from making import COLOURS, Ptft, make_images, write_config
 from PIL import Image, ImageOps
 
 from ptft import checkpoint
+from ptft.checkpoint import Ancestor, DataSeen
 from ptft.data.fingerprints import NUM_BYTES
+from ptft.data.images import ResidentImages
+from ptft.data.task import Examples
+from ptft.proof.leak import LeakCheck, Pair, SeenSet, closest_in_features, seen_sets
 from ptft.transfer import seen as seen_module
 
 
@@ -205,3 +211,34 @@ def test_beyond_the_limit_the_oldest_sets_stay_behind(monkeypatch: pytest.Monkey
     sets = {key * 16: torch.zeros(count, NUM_BYTES, dtype=torch.uint8) for key, count in (("a", 4), ("b", 4), ("c", 5))}
     kept = seen_module.with_own(Own, sets)  # type: ignore[arg-type]
     assert list(kept) == ["b" * 16, "c" * 16]
+
+
+def ancestor(data: str, command: Literal["pretrain", "finetune"]) -> Ancestor:
+    seen = DataSeen(origin=data, fingerprint=data, listing="", num_examples=2, classes=("a", "b"))
+    return Ancestor(command=command, digest=None, data=seen, model="small-cnn", steps=1)
+
+
+def test_a_set_that_two_runs_have_seen_is_the_later_ones() -> None:
+    lineage = [ancestor("first", "pretrain"), ancestor("second", "finetune"), ancestor("first", "finetune")]
+    assert [found.name for found in seen_sets(lineage, {})] == ["second (finetune)", "first (finetune)"]
+
+
+def test_a_test_image_that_is_in_two_seen_sets_counts_once() -> None:
+    pairs = [
+        Pair(kind, 0.0, "a", row, f"{row}.png", 5, "x.png", data)  # type: ignore[arg-type]
+        for kind, row, data in (("exact", 3, "first"), ("near", 3, "second"), ("near", 1, "first"))
+    ]
+    found = LeakCheck(10, pairs, ["third"])
+    assert found.rows == [1, 3]
+    assert found.sentence() == ("2 of 10 test images seen in training (1 exact, 1 near); not known what was in third")
+
+
+def test_the_closest_in_features_are_those_of_the_highest_cosine() -> None:
+    images = ResidentImages(torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+    test = Examples(images, torch.tensor([0, 1, -1, 1]), ["t0", "t1", "t2", "t3"])
+    seen = SeenSet("first", None, Examples(images, torch.tensor([0, 0, 0, 0]), ["s0", "s1", "s2", "s3"]))
+    angles = torch.tensor([[0.0, 0.5, 1.2, 2.0], [0.0, 0.4, 1.35, 3.0]])
+    ours, theirs = (2.0 * torch.stack((row.cos(), row.sin()), dim=1) for row in angles)
+    found = closest_in_features(test, ("a", "b"), seen, ours, theirs, without=[0], most=2)
+    assert [(pair.test, pair.seen, pair.label) for pair in found] == [("t1", "s1", "b"), ("t2", "s2", None)]
+    assert [pair.distance for pair in found] == pytest.approx([1 - math.cos(0.1), 1 - math.cos(0.15)], abs=1e-6)

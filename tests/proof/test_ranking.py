@@ -92,3 +92,22 @@ def test_a_difference_that_is_sure_but_too_small_to_matter_cannot_be_told() -> N
     assert behind is not None
     assert 0 < behind.low < behind.high < 0.02
     assert found.verdict == "cannot tell"
+    alone = ranking([0.585], num_images=200_000)
+    assert 0 < alone.best.over_random.low < 0.02
+    assert alone.verdict == "none"
+
+
+def test_a_difference_that_would_matter_but_is_not_sure_cannot_be_told() -> None:
+    found = ranking([0.20, 0.24], num_images=200)
+    behind = found.places[1].behind
+    assert behind is not None
+    assert behind.low < 0.02 < behind.mean
+    assert found.verdict == "cannot tell"
+
+
+def test_the_order_is_that_of_the_probes_error_not_of_its_accuracy() -> None:
+    def measured(name: str, error: float, top1: float) -> Measured:
+        worth = Worth(Probe(np.full(50, error), np.full(50, top1)), np.ones(50, bool), logme=0.0, h_score=0.0)
+        return Measured(Path(name), None, "small-cnn", 28, worth, worth)
+
+    assert names(rank([measured("a", 0.4, 0.9), measured("b", 0.2, 0.8)])) == "ba"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm, ttest_1samp
 
 from ptft.proof.paired import OF_ACCURACY, OF_DIFFERENCE, mean_interval, paired_difference
 from ptft.proof.spread import holm, resampled_means, spread_of
@@ -30,13 +30,16 @@ def test_where_every_image_is_alike_it_is_students_interval() -> None:
     expected = paired_difference([0.0] * 4, seeds)
     assert found.mean == pytest.approx(expected.mean)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.003)
+    t, p_value = ttest_1samp(seeds, 0.0)
+    assert found.p_value == pytest.approx(p_value, abs=0.01)
+    assert found.p_value_of_many == pytest.approx(2 * norm.sf(t), abs=0.01)
 
 
 def test_where_every_seed_is_alike_it_is_the_bootstrap_of_the_images() -> None:
     row = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], 400, p=[0.1, 0.7, 0.2])
     found = spread_of(np.tile(row, (5, 1)))
-    expected = images_alone(row)
-    assert (found.low, found.high) == pytest.approx(expected, abs=0.004)
+    assert (found.low, found.high) == pytest.approx(images_alone(row), abs=0.004)
+    assert found.p_value_of_many == found.p_value
 
 
 @pytest.mark.parametrize(("seeds", "of_seeds"), [(3, 0.04), (5, 0.04), (5, 0.0)])

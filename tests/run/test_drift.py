@@ -11,10 +11,14 @@ from PIL import Image
 from test_numbers import differing
 
 from ptft import checkpoint
+from ptft.checkpoint import Metadata
 from ptft.data.records import Part
 from ptft.data.sources import Folder
 from ptft.data.splits import split
-from ptft.run.drift import MAY_CHANGE
+from ptft.data.task import Task, prepare
+from ptft.errors import DataError
+from ptft.run.drift import MAY_CHANGE, check_listing, compare_data
+from ptft.settings import PretrainConfig
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
@@ -295,3 +299,32 @@ def test_a_run_that_ended_early_goes_on_when_its_limit_is_raised(ptft: Ptft, sho
     flags = [part for text in limits for part in ("--set", text)]
     assert ptft("pretrain", short, *flags, "--json").json["steps"] < 16
     assert ptft("pretrain", short, *flags, "--resume", "--set", setting, "--json").json["steps"] == 16
+
+
+def begun(task: Task, **changes: object) -> Metadata:
+    """Of a run that began with these images; `changes` in what it remembers of them."""
+    counts = {"num_validation": changes.pop("num_validation", len(task.parts.get("validation", ())))}
+    seen = {"fingerprint": task.fingerprint, "listing": task.listing, "held_out": task.held_out}
+    data = {"origin": task.origin, "num_examples": len(task.train), "classes": task.classes} | seen | changes
+    own = {"command": "pretrain", "digest": None, "data": data, "model": "small-cnn", "steps": 1} | counts
+    format_ = {"image_size": 12, "in_channels": 3, "mean": task.format.mean, "std": task.format.std}
+    run = {"command": "pretrain", "step": 1, "num_steps": 1, "config": {}, "classes": task.classes, "lineage": (own,)}
+    return Metadata.model_validate(run | format_)
+
+
+def test_a_run_from_before_held_out_images_were_remembered_goes_on(photos: Path) -> None:
+    data = Folder(name="folder", root=str(photos))
+    task = prepare(data.open(), data, seed=0)
+    assert compare_data(begun(task), task) == compare_data(begun(task, held_out=""), task) == []
+    held_out = ["the content of a validation or test image is another"]
+    assert compare_data(begun(task, held_out="0"), task) == held_out
+    assert compare_data(begun(task, num_validation=1), task) == ["1 validation images then, 6 now"]
+
+
+def test_the_few_labels_of_a_finished_run_are_those_of_its_seed(photos: Path) -> None:
+    section = {"name": "folder", "root": str(photos), "labels_per_class": 5}
+    config = PretrainConfig.model_validate({"seed": 1, "data": section})
+    task = prepare(config.data.open(), config.data, seed=1)
+    check_listing(begun(task), config)
+    with pytest.raises(DataError, match="has other images than those that the finished run was trained on"):
+        check_listing(begun(task), config.model_copy(update={"seed": 2}))

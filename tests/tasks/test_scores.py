@@ -21,7 +21,7 @@ from ptft.objectives.mixing import Mixing
 from ptft.objectives.squared_error import SquaredError
 from ptft.tasks.multi_label_scores import MultiLabelScores, MultiLabelTally
 from ptft.tasks.regression_scores import RegressionScores, RegressionTally
-from ptft.tasks.resampling import pseudo_values
+from ptft.tasks.resampling import intervals, pseudo_values
 
 CLASSES = ["a", "b", "c", "d"]
 NO_MIXING = Mixing(0.0, 0.0, 0)
@@ -206,3 +206,34 @@ def test_what_an_image_adds_to_r2_is_bounded_and_on_average_r2() -> None:
         (-1 + 1 - np.square(predicted[1, 1] - scores.truth[1, 1]) / scores.truth[:, 1].var()) / 2
     )
     assert_allclose(spoilt[2:], scores.merits()[2:])
+
+
+def test_a_class_that_is_said_of_images_but_that_none_has_is_left_out_of_the_mean_f1_too() -> None:
+    logits, labels = multi_label(60)
+    labels[:, 1], logits[:5, 1] = 0, 3.0
+    scores = tallied(logits, labels)
+    f1 = [row["f1"] for row in scores.per_class(CLASSES)]
+    assert f1[1] == 0
+    assert scores.summary()["f1"] == pytest.approx(np.mean([f1[0], f1[2], f1[3]]))
+
+
+def test_the_interval_of_r2_is_that_of_scikit_learn_on_images_drawn_anew() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(5.0, 2.0, (40, 1))
+    scores = RegressionScores(["a"], truth + rng.normal(0, 1, (40, 1)), truth, Scale((4.0,), (2.0,)))
+    draws, found = np.random.default_rng(0), []
+    for _ in range(1000):
+        rows = draws.integers(40, size=40)
+        found.append(r2_score(truth[rows], scores.predicted[rows]))
+    (row,) = scores.per_target()
+    assert_allclose([row["r2_low"], row["r2_high"]], np.quantile(found, [0.025, 0.975]))
+    assert row["mae_of_mean"] == pytest.approx(np.abs(truth - 4.0).mean())
+
+
+def test_what_most_draws_know_has_an_interval_and_what_few_know_has_none() -> None:
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        return np.array([1.0 if counts[0] >= least else np.nan for least in (1, 2)])
+
+    found = intervals(statistic, 30, 1)
+    assert found[0].tolist() == [1.0, 1.0]
+    assert np.isnan(found[1]).all()

@@ -50,6 +50,15 @@ def test_every_class_has_its_share_in_every_part_the_rarest_too() -> None:
     assert test[rare] == round(0.2 * every[rare])
 
 
+def test_the_rarest_class_has_exactly_its_share_whatever_the_others_are() -> None:
+    for seed in range(12):
+        source = make_source(150, np.geomspace(0.05, 0.6, 8), seed)
+        _, parts = split(source, config(validation=0.1, test=0.2), seed=0, labelling=SeveralClasses())
+        every = counts(list(source.records))
+        rare = min(every, key=lambda name: every[name])
+        assert counts(parts["test"])[rare] == round(0.2 * every[rare])
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_every_class_keeps_an_image_for_training_however_few_it_has(seed: int) -> None:
     source = make_source(12, np.full(8, 0.25), seed)

@@ -1,5 +1,7 @@
 """Logistic and ridge regression against scikit-learn and torch; the head solved with it against both."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,20 @@ def test_the_loss_is_that_of_the_objective(settings: dict[str, object]) -> None:
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+def test_the_loss_of_several_classes_is_that_of_the_objective_and_of_a_plain_loop() -> None:
+    logits, shown = torch.randn(5, 2, dtype=torch.float64), torch.tensor([[0, 1], [1, 1], [0, 0], [1, 0], [0, 1]])
+    weights = (3.0, 0.5)
+    objective = BinaryCrossEntropy(0.2, weights, Mixing(0.0, 0.0, 0))
+    ours = objective.unmixed_loss(logits, objective.targets(shown.float(), 2))
+    torch.testing.assert_close(objective.loss(logits.float(), shown.float()).double(), ours, rtol=1e-5, atol=1e-6)
+    total = 0.0
+    for row, there in zip(logits.tolist(), shown.tolist(), strict=True):
+        for logit, label, weight in zip(row, there, weights, strict=True):
+            share, target = 1 / (1 + math.exp(-logit)), 0.8 * label + 0.1
+            total -= weight * target * math.log(share) + (1 - target) * math.log(1 - share)
+    assert ours.item() == pytest.approx(total / 5)
 
 
 def test_the_chosen_penalty_is_the_best_of_the_grid_on_what_is_held_out() -> None:

@@ -6,7 +6,9 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 
+from ptft.errors import NotFiniteError
 from ptft.proof.paired import paired_difference
+from ptft.train.evaluate import Predictions
 from ptft.train.metrics import Tally, wilson_interval
 
 
@@ -73,3 +75,15 @@ def test_the_paired_difference_is_students_and_sees_no_effect_where_there_is_non
     assert paired_difference(first, [0.62, 0.60, 0.59, 0.63, 0.62]).verdict == "within noise"
     with pytest.raises(ValueError, match="at least 2 pairs"):
         paired_difference([0.5], [0.6])
+
+
+def test_confidences_are_those_of_the_logits_over_the_temperature() -> None:
+    logits = torch.tensor([[2.0, 0.0], [-1.0, 3.0]])
+    shares, classes = Predictions(logits, torch.tensor([0, 1])).confidences(2.0)
+    assert classes.tolist() == [0, 1]
+    assert shares.tolist() == pytest.approx([1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-2.0))])
+
+
+def test_scores_whose_loss_is_not_finite_are_refused() -> None:
+    with pytest.raises(NotFiniteError, match="the loss on held-out images is not finite"):
+        Predictions(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0])).scores()

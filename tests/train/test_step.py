@@ -12,11 +12,15 @@ from ptft.config.components import members
 from ptft.config.durations import Duration
 from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ResidentImages
+from ptft.data.labelling import Scale
 from ptft.data.task import Examples, Format
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.models.outline import outline
 from ptft.objectives import Supervised
+from ptft.objectives.binary_cross_entropy import BinaryCrossEntropy
 from ptft.objectives.cross_entropy import CrossEntropy
+from ptft.objectives.mixing import Mixing
+from ptft.objectives.squared_error import SquaredError
 from ptft.runtime import seed_draws
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
 from ptft.train.regime import Regime
@@ -160,6 +164,29 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     assert loss_at(4) != loss_at(4, seed=1)
 
 
+def test_mixing_is_another_one_at_each_step() -> None:
+    def loss_at(step: int) -> float:
+        state = make_state()
+        state.progress.step = step
+        objective = Supervised(mixup=0.4).build([4, 4, 4], seed=0)
+        return make_stepper(objective=objective).step(state, make_batch(), lr=0.1)[0].item()
+
+    assert loss_at(4) == loss_at(4)
+    assert loss_at(4) != loss_at(5)
+
+
+@pytest.mark.parametrize("step", [0, 11, 39])
+def test_each_group_has_the_learning_rate_that_its_regime_gives_it_at_the_step(step: int) -> None:
+    model = make_state().model
+    regime = Regime.of(TransferConfig(recipe="gradual", layer_decay=0.5, head_lr=3.0), model, num_steps=40)
+    state = State(model, Sgd().build(model, regime.groups(model)), None, GradScaler("cpu", enabled=False))
+    state.progress.step = step
+    make_stepper(regime=regime).step(state, make_batch(), lr=0.1)
+    found = {group["name"]: group["lr"] for group in state.optimizer.param_groups}
+    assert found.keys() == {"stage1", "stage2", "stage3", "head"}
+    assert found == {name: pytest.approx(0.1 * regime.factor(name, step)) for name in found}
+
+
 def test_the_average_is_the_weighted_sum_with_warm_up() -> None:
     state = make_state(ema=0.9)
     assert state.average is not None
@@ -202,16 +229,54 @@ def test_mixing_keeps_targets_in_step_with_pixels(mixup: float, cutmix: float) -
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     images = labels.float()[:, None, None, None].expand(6, 3, 16, 16).contiguous()
     objective = CrossEntropy(0.0, None, mixup, cutmix, seed=0)
-    shares = set()
+    shares, num_pasted = set(), 0
     for step in range(20):
         mixed, targets = objective.mix(images, labels, 2, step)
         torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), targets[:, 1], rtol=0, atol=1e-5)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
         shares.add(round(targets[0, 1].item(), 4))
+        num_pasted += set(mixed.unique().tolist()) <= {0.0, 1.0}
     assert len(shares) > 10
+    assert num_pasted == 20 if not mixup else 4 <= num_pasted <= 16 if cutmix else num_pasted == 0
+    other, _ = CrossEntropy(0.0, None, mixup, cutmix, seed=1).mix(images, labels, 2, 19)
+    assert not torch.equal(other, mixed)
     again, _ = CrossEntropy(0.0, None, mixup, cutmix, seed=0).mix(images, labels, 2, 19)
     assert torch.equal(again, mixed)
     assert torch.equal(images, labels.float()[:, None, None, None].expand(6, 3, 16, 16))
+
+
+def test_a_pasted_box_has_the_share_that_cutmix_asks_for_and_may_touch_every_edge() -> None:
+    """At so large an α it is a half of the image, less what lies outside; mixup's own α would give less and more."""
+    labels = torch.tensor([0, 1])
+    images = labels.float()[:, None, None, None].expand(2, 3, 16, 16).contiguous()
+    objective = CrossEntropy(0.0, None, 0.5, 1000.0, seed=0)
+    mixes = [objective.mix(images, labels, 2, step)[0][0, 0] for step in range(60)]
+    boxes = [mixed for mixed in mixes if mixed.unique().tolist() == [0.0, 1.0]]
+    areas = [box.mean().item() for box in boxes]
+    assert all(0.1 < area < 0.6 for area in areas)
+    assert max(areas) > 0.4
+    for edge in ((0, slice(None)), (-1, slice(None)), (slice(None), 0), (slice(None), -1)):
+        assert any(box[edge].any() for box in boxes)
+
+
+def test_several_classes_are_mixed_as_one_is_and_anew_at_each_step() -> None:
+    images, labels = make_batch().images, torch.eye(3)[make_batch().labels]
+    objective = BinaryCrossEntropy(0.0, None, Mixing(0.4, 0.0, 0))
+    found = [objective.mix(images, labels, 3, step) for step in (4, 5, 4)]
+    expected, targets = CrossEntropy(0.0, None, 0.4, 0.0, 0).mix(images, make_batch().labels, 3, 4)
+    assert torch.equal(found[0][0], expected)
+    assert torch.equal(found[0][1], targets)
+    assert torch.equal(found[0][0], found[2][0])
+    assert not torch.equal(found[0][0], found[1][0])
+
+
+def test_numbers_are_compared_in_deviations_from_their_mean() -> None:
+    objective = SquaredError(Scale((3.0, -1.0), (2.0, 0.5)))
+    images, labels = torch.zeros(2, 3, 4, 4), torch.tensor([[5.0, -1.0], [3.0, -2.0]], dtype=torch.float64)
+    expected = torch.tensor([[1.0, 0.0], [0.0, -2.0]])
+    assert torch.equal(objective.mix(images, labels, 2, 0)[1], expected)
+    assert torch.equal(objective.targets(labels, 2), expected.double())
+    assert objective.loss(torch.zeros(2, 2), expected).item() == pytest.approx((1 + 4) / 2 / 2)
 
 
 def test_without_mixing_labels_and_images_are_untouched() -> None:
@@ -219,6 +284,7 @@ def test_without_mixing_labels_and_images_are_untouched() -> None:
     images, targets = CrossEntropy(0.1, None, 0.0, 0.0, seed=0).mix(batch.images, batch.labels, 3, 0)
     assert images is batch.images
     assert targets is batch.labels
+    assert not Supervised().build([4, 4, 4], seed=0).mixes
 
 
 @pytest.mark.parametrize(
@@ -289,6 +355,31 @@ def test_a_step_that_is_not_finite_changes_nothing(optim: Optim, steps_before: i
     ended = everything(twin)
     assert everything(state).keys() == ended.keys()
     assert [name for name, tensor in everything(state).items() if not tensor.equal(ended[name])] == []
+
+
+class Odd:
+    """A loss of zero whose gradient is infinite, or an infinite one whose gradient is finite."""
+
+    mixes = False
+
+    def __init__(self, loss: float) -> None:
+        self._loss = loss
+
+    def mix(self, images: torch.Tensor, labels: torch.Tensor, *_: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, labels
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        total = logits.sum()
+        return total + self._loss if self._loss else (total - total.detach()).sqrt()
+
+
+@pytest.mark.parametrize("loss", [0.0, math.inf])
+def test_a_step_changes_nothing_where_the_loss_alone_or_its_gradient_alone_is_not_finite(loss: float) -> None:
+    state = make_state(ema=0.9)
+    before = everything(state)
+    found, norm = make_stepper(objective=Odd(loss)).step(state, make_batch(), lr=0.1)
+    assert (math.isfinite(found), math.isfinite(norm)) == (not loss, bool(loss))
+    assert [name for name, tensor in before.items() if not tensor.equal(everything(state)[name])] == []
 
 
 @pytest.mark.parametrize("kind", members(Optim))

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ptft.data.labelling import Scale
 from ptft.models import SmallCnn
 from ptft.models.classifier import Classifier
-from ptft.transfer.head import REORDERED
+from ptft.transfer.head import REORDERED, rescaled_head
 from ptft.transfer.load import transfer
 from ptft.transfer.report import TransferReport
 
@@ -53,6 +54,7 @@ def test_each_name_keeps_its_logits_in_any_order_subset_and_superset(
     (weight,) = (tensor for tensor in report.tensors if tensor.name == "head.weight")
     is_all_kept = weight.outcome == "loaded" or weight.reason == REORDERED
     assert is_all_kept == (set(after) <= set(before))
+    assert (weight.outcome == "loaded") == (after == before)
 
 
 def test_as_many_classes_of_other_names_keep_nothing() -> None:
@@ -72,6 +74,56 @@ def test_a_head_of_another_length_than_its_names_is_not_used_and_it_is_said() ->
     _, report = moved(classifier(3, seed=0), ("ant", "bee"), ("ant", "bee"))
     assert report.kept_classes == []
     assert any("the source's is 3 × 16, not 2 × 16" in part.reason for part in report.tensors)
+
+
+def test_a_bias_of_another_length_than_the_names_is_not_used() -> None:
+    state = classifier(2, seed=0).state_dict()
+    state["head.bias"] = torch.zeros(3)
+    target = classifier(2, seed=1)
+    before = target.head.weight.detach().clone()
+    report = transfer(target, state, source_classes=("a", "b"), target_classes=("a", "b"), min_loaded=1.0)
+    assert report.kept_classes == []
+    assert torch.equal(target.head.weight, before)
+
+
+def test_rows_of_a_head_for_another_kind_of_task_are_not_used_and_it_is_said() -> None:
+    target = classifier(2, seed=1)
+    before = target.head.weight.detach().clone()
+    names = ("ant", "bee")
+    report = transfer(
+        target,
+        classifier(2, seed=0).state_dict(),
+        source_classes=names,
+        target_classes=names,
+        min_loaded=1.0,
+        other_task="multi-label",
+    )
+    assert report.kept_classes == []
+    assert torch.equal(target.head.weight, before)
+    assert {part.reason for part in report.tensors if part.name.startswith("head.")} == {
+        "a new head for the target's classes (the source's is of a multi-label task: its rows mean something else)"
+    }
+
+
+def test_rows_without_names_are_not_used_and_it_is_said() -> None:
+    _, report = moved(classifier(2, seed=0), (), ("ant", "bee"))
+    assert report.kept_classes == []
+    assert any("the source's class names are not known" in part.reason for part in report.tensors)
+
+
+def test_a_regressions_rows_predict_the_same_numbers_in_the_targets_own_unit() -> None:
+    names, others = ("age", "size", "light"), ("light", "age")
+    own, new = Scale((3.0, 10.0, -1.0), (2.0, 5.0, 0.5)), Scale((1.0, 7.0), (4.0, 0.1))
+    source = classifier(3, seed=0)
+    tensors, told = rescaled_head(source.state_dict(), (names, own), (others, new))
+    target = classifier(2, seed=1)
+    transfer(target, tensors, source_classes=names, target_classes=others, min_loaded=1.0)
+    before, after = own.restore(logits(source).double()), new.restore(logits(target).double())
+    torch.testing.assert_close(after, before[:, [2, 0]], rtol=1e-4, atol=1e-4)
+    assert "rows of age, light now count in the training images' standard deviations" in told
+    same, nothing = rescaled_head(source.state_dict(), (names, own), (("weight",), Scale((0.0,), (1.0,))))
+    assert nothing == ""
+    assert torch.equal(same["head.weight"], source.head.weight)
 
 
 def test_rows_that_are_not_finite_are_not_used_and_it_is_said() -> None:

@@ -30,7 +30,6 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
     # All that is needed of F'F beyond its N x N form are zeros, which the terms in `num_dims` stand for.
     is_wide = rows.shape[1] > rows.shape[0]
     squares, vectors = eigh(rows @ rows.T if is_wide else rows.T @ rows)
-    squares = np.maximum(squares, 0)
     targets = np.eye(labels.max() + 1)[labels]
     known = squares > 1e-12 * squares[-1]
     squares, vectors = squares[known], vectors[:, known]

@@ -24,3 +24,14 @@ def test_the_score_rises_with_what_the_features_tell_up_to_one_less_than_the_cla
     assert found == sorted(found)
     assert 2.5 < found[-1] <= 3
     assert h_score(np.ones((10, 3)), np.arange(10) % 2) == 0
+
+
+def test_a_class_without_images_changes_nothing() -> None:
+    features, labels = make_features(60, 5, 3)
+    assert h_score(features, 2 * labels) == pytest.approx(h_score(features, labels))
+
+
+def test_a_column_that_is_always_0_says_nothing_where_nothing_is_shrunk() -> None:
+    labels = np.arange(20) % 2
+    features = np.stack([2.0 * labels - 1, np.zeros(20)], axis=1)
+    assert h_score(features, labels) == pytest.approx(1.0)

@@ -1,0 +1,74 @@
+"""What a transfer reports is what it did: counted by element, tensor by tensor."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptft.errors import TransferError
+from ptft.models import SmallCnn
+from ptft.models.classifier import Classifier
+from ptft.transfer.load import transfer
+from ptft.transfer.report import TransferReport
+
+NAMES = ("ant", "bee")
+
+
+def classifier(in_channels: int = 3, seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return SmallCnn(name="small-cnn", width=4).build(2, in_channels)
+
+
+def load(weights: dict[str, Tensor], min_loaded: float = 0.0) -> tuple[Classifier, TransferReport]:
+    target = classifier(seed=1)
+    report = transfer(target, weights, source_classes=NAMES, target_classes=NAMES, min_loaded=min_loaded)
+    return target, report
+
+
+def outcomes(report: TransferReport) -> dict[str, str]:
+    return {part.name: part.outcome for part in report.tensors}
+
+
+def largest(model: Classifier) -> str:
+    sizes = {name: part.numel() for name, part in model.backbone.named_parameters()}
+    return f"backbone.{max(sizes, key=lambda name: sizes[name])}"
+
+
+def test_the_share_that_was_loaded_is_of_numbers_not_of_tensors_and_the_floor_holds_it() -> None:
+    weights = classifier().state_dict()
+    missing = weights.pop(largest(classifier()))
+    total = sum(part.numel() for part in classifier().backbone.parameters())
+    share = 1 - missing.numel() / total
+    _, report = load(weights, min_loaded=share)
+    assert report.loaded_fraction == pytest.approx(share)
+    assert outcomes(report)[largest(classifier())] == "fresh"
+    with pytest.raises(TransferError, match="of the backbone could be loaded"):
+        load(weights, min_loaded=share + 1e-6)
+
+
+def test_what_only_the_source_has_is_told_and_every_tensor_of_the_target_has_a_line() -> None:
+    target, report = load(classifier().state_dict() | {"backbone.other": torch.zeros(2, 3)})
+    found = outcomes(report)
+    assert found.pop("backbone.other") == "unused"
+    assert found.keys() == target.state_dict().keys()
+    assert set(found.values()) == {"loaded"}
+
+
+def test_only_the_convolution_that_takes_the_images_may_change_its_channels() -> None:
+    weights = classifier(in_channels=1).state_dict()
+    target, report = load(weights)
+    assert outcomes(report)["backbone.stage1.conv.weight"] == "adapted"
+    assert report.loaded_fraction == 1.0
+    inner = largest(classifier())
+    weights[inner] = weights[inner][:, ::2]
+    target, report = load(weights)
+    assert outcomes(report)[inner] == "fresh"
+    assert torch.equal(target.state_dict()[inner], classifier(seed=1).state_dict()[inner])
+
+
+def test_missing_batch_norm_statistics_are_noticed() -> None:
+    weights = classifier().state_dict()
+    assert not load(weights)[1].lacks_statistics
+    for name in list(weights):
+        if name.endswith("running_var"):
+            del weights[name]
+    assert load(weights)[1].lacks_statistics
