@@ -48,7 +48,9 @@ def split(
     if not own_test and not own_validation and not parts["train"]:
         parts["test"], pool = _hold_out(pool, config.test, held_key, labelling.strata)
     if not own_validation and config.validation_per_class is not None:
-        parts["validation"] = _first_per_class(pool, "validation_per_class", config.validation_per_class, held_key)
+        parts["validation"] = _first_per_class(
+            pool, "validation_per_class", config.validation_per_class, held_key, leave=1
+        )
         held = {id(record) for record in parts["validation"]}
         pool = [record for record in pool if id(record) not in held]
     if config.labels_per_class is not None:
@@ -119,14 +121,16 @@ def _hold_out(
     )
 
 
-def _first_per_class(records: Sequence[Record], asked_by: str, count: int, key: tuple[str, ...]) -> list[Record]:
-    """`count` records of each class, in their order; `asked_by` is the config's key for it."""
+def _first_per_class(
+    records: Sequence[Record], asked_by: str, count: int, key: tuple[str, ...], leave: int = 0
+) -> list[Record]:
+    """`count` records of each class, in their order, with `leave` more of it; `asked_by` is the config's key for it."""
     chosen: set[int] = set()
     for label, members in _by_class(records, key).items():
-        if len(members) < count:
+        if len(members) < count + leave:
             raise DataError(
                 f"data.{asked_by}: class {quoted([label or ''])} has only {len(members)} training images, "
-                f"{count} were asked for."
+                f"{count} were asked for{'' if len(members) < count else ', which leaves none to train on'}."
             )
         chosen.update(id(record) for record in members[:count])
     return [record for record in records if id(record) in chosen]
