@@ -5,6 +5,7 @@ import json
 import stat
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -109,7 +110,8 @@ def evaluate_checkpoint(
     """
     found = checkpoint.read(path)
     classes, task = found.metadata.classes, task_of(found)
-    records, config, where = test_records(found, data)
+    source, config = test_source(found, data)
+    records, where = source.records, source.origin
     if data is not None and is_own(found, data):
         console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
     config = tolerant(config, len(records))
@@ -120,6 +122,8 @@ def evaluate_checkpoint(
         )
     kept, labelling = cache.open(console.say), task.labelling()
     examples, bad = prepare_part(records, classes, config, format_of(found), labelling=labelling, cache=kept)
+    if source.passed_over:
+        console.say(f"data: {source.passed_over}")
     for line in bad:
         console.say(f"left out: {line}")
     if not len(examples):
@@ -142,46 +146,46 @@ def evaluate_checkpoint(
     return result, scores.sentence()
 
 
-def test_records(found: Checkpoint, data: Path | None) -> tuple[Sequence[Record], DataConfig, str]:
-    """The images to score on, how to read them, and a phrase for them: the checkpoint's own test part, or `--data`.
+def test_source(found: Checkpoint, data: Path | None) -> tuple[Source, DataConfig]:
+    """The images to score on, and how to read them: the checkpoint's own test part, or what `--data` has for a test.
 
     Raises:
-        DataError: they cannot be listed; or the checkpoint's own data changed, or has nothing held out.
+        DataError: they cannot be listed; the checkpoint's own data changed, or has nothing held out; or all of them
+            are for training.
     """
     if data is None:
         parts, own, origin = own_records(found)
         part: Part = "test" if parts["test"] else "validation"
         if not parts[part]:
             raise DataError(f"{origin} has neither test nor validation images. Give --data.")
-        return parts[part], own, f"the {part} images of {origin}"
+        return Source(parts[part], found.metadata.classes, f"the {part} images of {origin}"), own
     task, data = task_of(found), user_path(data)
     if is_packed(data):
         _check_single(task, data)
         packed = Hub(name="hub", path=str(data))
-        source = packed.open()
-        return _held_out(source.records, source.origin), packed, source.origin
+        return _held_out(packed.open()), packed
     if is_folder(data):
         config: DataConfig = Folder(name="folder", root=str(data))
         _check_single(task, data)
         source = open_parts(str(data))
-        return source.records, config, source.origin + _part_of(source)
+        return replace(source, origin=source.origin + _part_of(source)), config
     if data.suffix.lower() not in TABLE_SUFFIXES:
         if file_mode(data) is None:
             existing_folder(str(data))  # says where it looked
         raise DataError(f"--data {printable(data)}: neither a folder nor a .csv or .tsv file.")
     table = _like(found, Csv(name="csv", path=str(data)))
-    origin = f"csv {printable(table.path)}"
-    return _held_out(table.records(task.cells(table.label_column)), origin), table, origin
+    records = table.records(task.cells(table.label_column))
+    return _held_out(Source(records, found.metadata.classes, f"csv {printable(table.path)}")), table
 
 
-def _held_out(records: Sequence[Record], origin: str) -> Sequence[Record]:
-    """Those of the test part, else of validation, as of a folder; all where there are no parts."""
+def _held_out(source: Source) -> Source:
+    """Its test part, else that of validation, as of a folder; all of it where there are no parts."""
     for part in ("test", "validation"):
-        if found := [record for record in records if record.part == part]:
-            return found
-    if any(record.part == "train" for record in records):
-        raise DataError(f"{origin}: every image is of the train part. Give images of a test or validation part.")
-    return records
+        if found := [record for record in source.records if record.part == part]:
+            return replace(source, records=found)
+    if any(record.part == "train" for record in source.records):
+        raise DataError(f"{source.origin}: every image is of the train part. Give images of a test or validation part.")
+    return source
 
 
 def _check_single(task: TaskConfig, data: Path) -> None:

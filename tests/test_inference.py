@@ -168,6 +168,19 @@ def test_evaluate_never_scores_the_train_rows_of_a_table(
         assert result.json["num_examples"] == num_scored
 
 
+def test_evaluate_takes_the_part_of_shards_and_tells_what_it_does_not_read(
+    ptft: Ptft, trained: Path, tmp_path: Path
+) -> None:
+    for part, count in (("train", 4), ("val", 3)):
+        make_images(tmp_path / "more" / part, COLOURS, count)
+    (tmp_path / "more/val/red/phone.heic").write_bytes(b"x")
+    ptft("pack", "--data", "more", "--out", "shards")
+    for data in ("more", "shards"):
+        result = ptft("evaluate", trained, "--data", data, "--json")
+        assert result.json["num_examples"] == 3 * len(COLOURS)
+        assert ("images: 1 .heic." in result.err) == (data == "more")
+
+
 def test_evaluate_takes_a_table_of_one_class_as_it_does_a_folder(ptft: Ptft, trained: Path, photos: Path) -> None:
     (photos / "t.csv").write_text("path,label\nred/000.jpg,red\nred/002.jpg,red\n")
     assert ptft("evaluate", trained, "--data", photos / "t.csv", "--json").json["num_examples"] == 2
