@@ -25,8 +25,7 @@ from ptft.train.optim import Optim, Sgd
 from ptft.train.schedule import Cosine, Schedules
 from ptft.transfer.recipes import TransferConfig, budget
 
-_EPOCHS = 20
-_BATCH_SIZE = 128
+_EPOCHS, _LEAST_STEPS = 20, 200
 
 
 class TrainConfig(Config):
@@ -35,11 +34,12 @@ class TrainConfig(Config):
     steps: Annotated[int, Field(ge=1, examples=[1000])] | None = None
     """Optimizer steps."""
     epochs: Annotated[int, Field(ge=1, examples=[10])] | None = None
-    """Passes over the training images. Default: 20 for pretrain; finetune takes steps that suit the data."""
+    """Passes over the training images. Default: 20 for pretrain, but at least 200 steps; finetune takes steps that suit
+    the data."""
     examples: Annotated[int, Field(ge=1, examples=[100000])] | None = None
     """Training images seen, repeats counted."""
     batch_size: Annotated[int, Field(ge=1, le=1 << 20, examples=[128])] | None = None
-    """Images per step, over all ranks. Default: 128; finetune takes 32 below 2,000 images."""
+    """Images per step, over all ranks. Default: 128; 32 below 2,000 training images."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the forward pass; `auto` measures at the start. fp16 needs a GPU."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
@@ -166,15 +166,6 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _balanced_once(self) -> Self:
-        if self.objective.class_weights == self.train.sampling == "balanced":
-            raise ValueError(
-                "objective.class_weights and train.sampling are both balanced: rare classes would count more than "
-                "common ones. Leave one out."
-            )
-        return self
-
-    @model_validator(mode="after")
     def _store_is_used(self) -> Self:
         if self.data.store_size is not None and not isinstance(self.augment, Photo):
             raise ValueError(
@@ -243,11 +234,16 @@ def resolve(config: RunConfigT, *, num_examples: int, image_size: int) -> RunCon
         image_size: side of the images in pixels.
     """
     train = config.train
-    suited = budget(num_examples) if isinstance(config, FinetuneConfig) else None
-    batch_size = train.batch_size or (suited.batch_size if suited else _BATCH_SIZE)
+    suited = budget(num_examples)
+    batch_size = train.batch_size or suited.batch_size
     sizes: dict[str, object] = {"batch_size": batch_size}
     if train.steps is None and train.epochs is None and train.examples is None:
-        sizes |= {"steps": suited.steps} if suited else {"epochs": _EPOCHS}
+        if isinstance(config, FinetuneConfig):
+            sizes["steps"] = suited.steps
+        elif _EPOCHS * num_examples < _LEAST_STEPS * batch_size:
+            sizes["steps"] = _LEAST_STEPS
+        else:
+            sizes["epochs"] = _EPOCHS
     train = train.model_copy(update=sizes)
     every = config.checkpoint.every or Duration(
         steps=max(Duration(epochs=1.0).to_steps(num_examples, batch_size), -(-train.num_steps(num_examples) // 20))

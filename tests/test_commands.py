@@ -137,10 +137,6 @@ def test_the_three_faults_of_the_design_are_told_at_once_and_nothing_is_written(
         ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [30, 60]}\n", "a fraction of the run"),
         ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [0.9, 0.5]}\n", "they must rise"),
         ("data: {name: fashion-mnist-10k}\nmodel: {name: vgg11, small_stem: true}\n", "vgg11 has no stem to change"),
-        (
-            "data: {name: fashion-mnist-10k}\nobjective: {class_weights: balanced}\ntrain: {sampling: balanced}\n",
-            "both balanced: rare classes would count more than common ones. Leave one out.",
-        ),
         ("train: {epochs: 1}\n", "data: missing"),
         ("data: {name: fashion-mnist-10k}\nseed: &a 1\n", "run.yaml:2"),
         ("data: {name: fashion-mnist-10k}\nseed: -1\n", "seed: must be at least 0, got -1"),
@@ -200,6 +196,16 @@ def test_a_path_that_cannot_be_looked_up_is_told_in_a_sentence(
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("ptft: ")
     assert result.err.count("\n") == 1
+
+
+def test_classes_are_balanced_once(ptft: Ptft, config: Path) -> None:
+    flags = ("--set", "train={steps: 2, batch_size: 8, sampling: balanced}", "--out", "run")
+    both = (*flags, "--set", "objective.class_weights=balanced")
+    for command in ("pretrain", "check"):
+        refused = ptft(command, config, *(both if command == "pretrain" else both[:2] + both[4:]))
+        assert refused.code == 2
+        assert "both balanced: rare classes would count more than common ones. Leave one out." in refused.err
+    assert ptft("pretrain", config, *flags).code == 0
 
 
 def test_a_warmup_that_takes_the_whole_run_is_told(ptft: Ptft, config: Path) -> None:

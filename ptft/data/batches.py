@@ -111,7 +111,8 @@ def _repeat(rows: Tensor, count: int, epoch: int, generator: torch.Generator) ->
     """`count` of `rows`, each permutation of them used up before the next begins: their own epochs and rows, (2, n)."""
     times = -(-count // len(rows))
     drawn = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(times)])
-    epochs = epoch * times + torch.arange(times).repeat_interleave(len(rows))
+    # An odd number, so that those of one place in two epochs are by turns even and odd, as flip: alternating needs.
+    epochs = epoch * (times | 1) + torch.arange(times).repeat_interleave(len(rows))
     return torch.stack([epochs, drawn])[:, :count]
 
 

@@ -125,7 +125,7 @@ def assemble(
         UsageError: keys of the config do not fit each other, the data or the machine.
     """
     inherited = inherited or Inherited()
-    check_fits(config, task, classifier, around.ranks)
+    check_fits(config, task, classifier, around.ranks, is_new=saved is None)
     device = device_of(config, around.ranks)
     classifier.to(device)
     timed = classifier

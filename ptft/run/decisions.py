@@ -32,13 +32,25 @@ def device_of(config: RunConfig, ranks: Ranks) -> torch.device:
     return pick_device(config.device, None if ranks.is_alone else ranks.place.local_rank)
 
 
-def check_fits(config: RunConfig, task: Task, classifier: Classifier, ranks: Ranks) -> None:
+def check_fits(config: RunConfig, task: Task, classifier: Classifier, ranks: Ranks, *, is_new: bool) -> None:
     """Refuses what does not fit the data, the machine or the ranks; at once, before anything that takes long.
+
+    Args:
+        config: as loaded.
+        task: the data.
+        classifier: of the config's model.
+        ranks: that share the work.
+        is_new: whether the run begins; one that goes on may keep what a new one may not have.
 
     Raises:
         UsageError: with the key and what to do.
     """
     train, device = config.train, device_of(config, ranks)
+    if is_new and config.objective.class_weights == train.sampling == "balanced":
+        raise UsageError(
+            "objective.class_weights and train.sampling are both balanced: rare classes would count more than common "
+            "ones. Leave one out."
+        )
     if train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
     if train.precision == "fp16" and device.type != "cuda":
@@ -119,8 +131,12 @@ def _micro_batch(config: RunConfig, classifier: Classifier, ranks: Ranks) -> int
             f"train.batch_size: {batch_size} images cannot be shared by {ranks.world_size} ranks. It counts the images "
             "of all ranks; raise it, or start fewer ranks."
         )
+    told = f"in {number} micro-batches" + ("" if ranks.is_alone or is_elastic else f" on {ranks.world_size} ranks")
+    if share < number:
+        raise UsageError(
+            f"train.batch_size: {batch_size} {told} leaves some empty. Raise batch_size or lower accumulate."
+        )
     if share // number < 2 and _takes_statistics(config, classifier):
-        told = f"in {number} micro-batches" + ("" if ranks.is_alone or is_elastic else f" on {ranks.world_size} ranks")
         raise UsageError(
             f"train.batch_size: {batch_size} {told} leaves single images, of which batch "
             "norm knows no statistics. Raise batch_size or lower accumulate."

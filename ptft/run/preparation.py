@@ -98,7 +98,7 @@ def prepare_finetune(
     _set_randomness(classifier, model, config.transfer)
     taken = config.transfer.model_copy(update={"from_": str(source)})
     config = config.model_copy(update={"model": model, "transfer": taken})
-    check_fits(config, task, classifier, around.ranks)
+    check_fits(config, task, classifier, around.ranks, is_new=saved is None)
     device = device_of(config, around.ranks)
     if saved:
         return assemble("finetune", config, model, task, classifier, around, saved, _kept(saved, weights, device))

@@ -75,7 +75,8 @@ class Local:
         self._loss = None
 
     def sizes(self, num_images: int, number: int) -> list[int]:
-        return pieces(num_images, number)
+        # A run that had to cut its batches on fewer ranks may go on with fewer images on each.
+        return pieces(num_images, min(number, num_images))
 
     def drawer(self, place: int) -> int | None:
         return None if place else self._rank

@@ -111,6 +111,20 @@ def test_the_augmentation_of_an_image_depends_on_the_seed_and_the_epoch() -> Non
         assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("counts", [(110, 100), (220, 100), (300, 60)])
+def test_balanced_sampling_takes_a_rare_image_in_even_and_odd_epochs_alike(counts: tuple[int, int]) -> None:
+    """By turns, as flip: alternating goes by it."""
+    labels = torch.arange(2).repeat_interleave(torch.tensor(counts))
+    epochs, rows = Order(labels, len(labels), seed=0, balanced=True).at(0)
+    for number in range(1, 20):
+        more, drawn = Order(labels, len(labels), seed=0, balanced=True).at(number)
+        epochs, rows = torch.cat([epochs, more]), torch.cat([rows, drawn])
+    rare = rows >= counts[0]
+    odd = torch.bincount(rows[rare], weights=(epochs[rare] % 2).double())[counts[0] :]
+    share = odd / torch.bincount(rows[rare])[counts[0] :]
+    assert ((0.4 < share) & (share < 0.6)).all()
+
+
 @pytest.mark.parametrize(
     ("augmentation", "larger"),
     [(NoAugment(), False), (Photo(hue=0.1, erasing=0.5), False), (Photo(hue=0.1, erasing=0.5), True)],

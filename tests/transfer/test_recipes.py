@@ -185,6 +185,14 @@ def test_single_images_do_where_batch_norm_takes_no_statistics_of_them(ptft: Ptf
         assert ("leaves single images, of which batch norm knows no statistics" in result.err) == bool(code)
 
 
+def test_micro_batches_without_an_image_are_refused(ptft: Ptft, source: Path, target: Path) -> None:
+    for accumulate, code in ((33, 2), (32, 0)):
+        flags = [*options("full", bn="frozen"), "--set", f"train={{steps: 1, accumulate: {accumulate}}}"]
+        result = ptft("finetune", "--from", source, "--data", target, *flags, "--out", f"run-{accumulate}")
+        assert result.code == code, result.err
+        assert ("train.batch_size: 32 in 33 micro-batches leaves some empty" in result.err) == bool(code)
+
+
 def test_measured_statistics_are_the_mean_and_variance_of_the_training_images(
     ptft: Ptft, source: Path, target: Path
 ) -> None:
