@@ -431,6 +431,8 @@ def pack(
 
     console = _console()
     source = settings.data.open()
+    if source.passed_over:
+        console.say(f"data: {source.passed_over}")
     with memory_errors(), stop_on_signals() as stop:
         manifest = pack(
             source, settings.data, out, images_per_shard=images_per_shard, console=console, check_stop=stop.check

@@ -174,7 +174,8 @@ def test_evaluate_takes_the_part_of_shards_and_tells_what_it_does_not_read(
     for part, count in (("train", 4), ("val", 3)):
         make_images(tmp_path / "more" / part, COLOURS, count)
     (tmp_path / "more/val/red/phone.heic").write_bytes(b"x")
-    ptft("pack", "--data", "more", "--out", "shards")
+    for command in (("pack", "--out", "shards"), ("leak", trained), ("score", trained)):
+        assert "images: 1 .heic." in ptft(*command, "--data", "more").err
     for data in ("more", "shards"):
         result = ptft("evaluate", trained, "--data", data, "--json")
         assert result.json["num_examples"] == 3 * len(COLOURS)

@@ -107,6 +107,8 @@ def check_checkpoint(
         data = None
     source, config = test_source(found, data)
     records, where = source.records, source.origin
+    if source.passed_over:
+        console.say(f"data: {source.passed_over}")
     classes, labelling = found.metadata.classes, task_of(found).labelling()
     is_known = not labelling.strangers(records, classes)
     names = classes if is_known else tuple(labelling.strangers(records, ()))

@@ -78,6 +78,8 @@ def plan(config: CompareConfig, sources: Sequence[Origin], out: Path, console: C
     weights = _read_alike(config, sources)
     model, image_size = _model_and_size(config, weights[0], sources[0])
     listed = config.data.open()
+    if listed.passed_over:
+        console.say(f"data: {listed.passed_over}")
     data = _with_validation(listed, config.data.model_copy(update={"image_size": image_size}))
     classes, parts = split(listed, data, seed=0)
     if not parts["test"]:

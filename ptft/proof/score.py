@@ -41,6 +41,7 @@ class Target:
         num_available: training images there are.
         listing: SHA-256 over which image, by name, is in which part.
         origin: phrase for messages.
+        passed_over: see `Source`.
     """
 
     config: DataConfig
@@ -49,6 +50,7 @@ class Target:
     num_available: int
     listing: str
     origin: str
+    passed_over: str
 
     @classmethod
     def open(cls, config: DataConfig, seed: int) -> "Target":
@@ -62,7 +64,8 @@ class Target:
         records = subset(parts["train"], MOST_IMAGES, seed=seed)
         # An image that cannot be read is left out and named, as in evaluate.
         lenient = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
-        return cls(lenient, classes, records, len(parts["train"]), listing_of(parts), source.origin)
+        listing = listing_of(parts)
+        return cls(lenient, classes, records, len(parts["train"]), listing, source.origin, source.passed_over)
 
     def decode(self, format_: Format, cache: Cache | None) -> tuple[Examples, Sequence[str]]:
         """The images that could be read, and one line for each of the others.
@@ -144,6 +147,8 @@ def score(
     starts = _distinct([Start.read(path, config.image_size) for path in paths], console)
     target, kept = Target.open(config, seed), cache.open(console.say)
     console.say(target.sentence())
+    if target.passed_over:
+        console.say(f"data: {target.passed_over}")
     _warn_of_own(starts, target, console)
     measured: list[Measured] = []
     random: dict[str, Worth] = {}

@@ -122,7 +122,7 @@ def test_balanced_sampling_takes_a_rare_image_in_even_and_odd_epochs_alike(count
     rare = rows >= counts[0]
     odd = torch.bincount(rows[rare], weights=(epochs[rare] % 2).double())[counts[0] :]
     share = odd / torch.bincount(rows[rare])[counts[0] :]
-    assert ((0.4 < share) & (share < 0.6)).all()
+    assert ((share > 0.4) & (share < 0.6)).all()
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "Path,label\na.png,x\n",
         {},
         r"t\.csv:1: no column path; the columns are Path, label\. "
-        r"Name yours, for example --set data\.path_column=Path, or the same in the config\.$",
+        r"Rename yours, or tell the run its name: --set data\.path_column=Path, or the same in the config\.$",
     ),
     "no header": (
         "a000.PNG,x\nb.png,y\n",
@@ -148,7 +148,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "no label column": (
         "path,labels\na.png,x\n",
         {},
-        r"t\.csv:1: no column label; .*for example --set data\.label_column=labels, or the same in the config\.$",
+        r"t\.csv:1: no column label; .*its name: --set data\.label_column=labels, or the same in the config\.$",
     ),
     "no split column though named": (
         "path,label\na.png,x\n",

@@ -185,7 +185,8 @@ class _Table:
         guess = next((name for name in self.header if name.lower() in close), self.header[0])
         raise DataError(
             f"{self.name}:1: no column {wanted}; the columns are {some(self.header)}. "
-            f"Name yours, for example --set {shlex.quote(f'{key}={printable(guess)}')}, or the same in the config."
+            f"Rename yours, or tell the run its name: --set {shlex.quote(f'{key}={printable(guess)}')}, or the same in "
+            "the config."
         )
 
 
