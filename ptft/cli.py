@@ -204,6 +204,7 @@ def compare(
     from ptft.commands.given import (
         cache_options,
         check_apart,
+        images_of,
         load_config,
         located_source,
         read_config,
@@ -222,7 +223,7 @@ def compare(
     origins = (source_of(settings, config), *map(located_source, given[1:]))
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
     cache = cache_options(cache_dir, no_cache, verify_cache)
-    check_apart(folder, settings, cache)
+    check_apart(images_of(settings), folder, cache)
     from ptft.compare.compare import compare
 
     result = compare(settings, origins, folder, resume=resume, console=_console(), command=_command(), cache=cache)
@@ -239,12 +240,13 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on test images. Its own, or a folder; per class, with intervals."""
-    from ptft.commands.given import cache_options
+    from ptft.commands.given import cache_options, check_apart
     from ptft.distributed.ranks import join
     from ptft.inference import evaluate_checkpoint
     from ptft.runtime import memory_errors
 
     cache = cache_options(cache_dir, no_cache, verify_cache)
+    check_apart(data, None, cache)
     with closing(join(place())) as ranks, ranks.settled(), memory_errors():
         ranks.connect()
         result, sentence = evaluate_checkpoint(checkpoint, data, _console(), cache, ranks)
@@ -270,7 +272,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
-    from ptft.commands.given import cache_options, check_apart, load_config, read_config
+    from ptft.commands.given import cache_options, check_apart, images_of, load_config, read_config
     from ptft.data.sources.listing import is_folder
     from ptft.settings import FinetuneConfig
 
@@ -287,7 +289,7 @@ def score(
     if page is not None:
         check_replaceable(page, "--page")
     console, cache = _console(), cache_options(cache_dir, no_cache, verify_cache)
-    check_apart(None, target, cache)
+    check_apart(images_of(target), None, cache)
     with memory_errors():
         result = score(checkpoints, target.data, seed=target.seed, console=console, cache=cache)
     print_ranking(console, result.ranking)
@@ -333,7 +335,7 @@ def leak(
     as_json: JsonOption = False,
 ) -> None:
     """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
-    from ptft.commands.given import cache_options
+    from ptft.commands.given import cache_options, check_apart
     from ptft.commands.leak import check_checkpoint, check_pictures, write_pictures
     from ptft.commands.leak_page import page_of_leak
     from ptft.report.page import check_replaceable, write_page
@@ -344,6 +346,7 @@ def leak(
     if pictures is not None:
         check_pictures(pictures)
     cache = cache_options(cache_dir, no_cache, verify_cache)
+    check_apart(data, None, cache)
     with memory_errors():
         report, result = check_checkpoint(checkpoint, data, _console(), cache)
     if pictures is not None:
@@ -412,7 +415,7 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write images as tar shards with a manifest, for data.name: hub. Prints the folder."""
-    from ptft.commands.given import check_apart, load_config, read_config
+    from ptft.commands.given import check_apart, images_of, load_config, read_config
     from ptft.settings import CompareConfig, FinetuneConfig
 
     if config is None and data is None:
@@ -424,7 +427,7 @@ def pack(
     settings = load_config(CompareConfig if is_comparison else FinetuneConfig, document, sets or [], data)
     if settings.task.name != "single-label":
         raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
-    check_apart(out, settings)
+    check_apart(images_of(settings), out)
     from ptft.commands.pack import describe_packed, pack
     from ptft.runtime import memory_errors
     from ptft.stop import stop_on_signals
@@ -457,7 +460,15 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Try a config out and write no run. Reads its data, runs a step, estimates time and memory."""
-    from ptft.commands.given import cache_options, check_apart, load_config, read_config, source_of, started_from
+    from ptft.commands.given import (
+        cache_options,
+        check_apart,
+        images_of,
+        load_config,
+        read_config,
+        source_of,
+        started_from,
+    )
     from ptft.settings import FinetuneConfig, PretrainConfig
 
     if config is None and data is None:
@@ -471,13 +482,13 @@ def check(
                 "--data belongs to a finetuning: give --from SOURCE too. A pretraining takes --set data.name=folder "
                 "and --set data.root=DIR."
             )
-        check_apart(None, pretraining, cache)
+        check_apart(images_of(pretraining), None, cache)
         from ptft.commands.check import check_pretrain
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
         finetuning = load_config(FinetuneConfig, document, [*(sets or []), *started_from(source)], data)
-        check_apart(None, finetuning, cache)
+        check_apart(images_of(finetuning), None, cache)
         from ptft.commands.check import check_finetune
 
         found, sentence = check_finetune(finetuning, source_of(finetuning, config), _console(), cache)
@@ -660,14 +671,14 @@ def _train(
     work: "Callable[[RunConfigT, Session], Summary]",
 ) -> None:
     """Runs a training command in its run folder and prints its result."""
-    from ptft.commands.given import check_apart, load_config, read_config
+    from ptft.commands.given import check_apart, images_of, load_config, read_config
     from ptft.run.session import run_in_folder
     from ptft.run_folder import RunFolder
     from ptft.settings import default_folder
 
     settings = load_config(model, read_config(config), sets, data)
     folder = RunFolder(out or default_folder(settings, config or data or Path("run")))
-    check_apart(folder.path, settings, cache)
+    check_apart(images_of(settings), folder.path, cache)
     source = origin_of(settings) if origin_of else None
     result = run_in_folder(
         folder,

@@ -73,7 +73,8 @@ def test_a_cache_among_the_images_would_be_a_class(ptft: Ptft, config: Path, mon
     assert refused.code == 2
     assert "the cache photos/cache would lie among the images" in refused.err
     assert ptft("check", config, "--cache-dir", "photos/cache").code == 2
-    assert ptft("score", "any.pt", "--data", "photos", "--cache-dir", "photos/cache").code == 2
+    for command in ("score", "evaluate", "leak"):
+        assert ptft(command, "any.pt", "--data", "photos", "--cache-dir", "photos/cache").code == 2
     monkeypatch.setenv("PTFT_CACHE_DIR", "photos/cache")
     assert ptft("pretrain", config).code == 2
     assert not Path("photos/cache").exists()

@@ -8,7 +8,7 @@ from ptft.config.document import Document, read
 from ptft.config.load import load
 from ptft.config.yaml_text import one_line
 from ptft.data.shards.manifest import is_packed
-from ptft.data.sources import DataConfig
+from ptft.data.sources import DataConfig, Folder
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.errors import UsageError
 from ptft.paths import real_path, user_path
@@ -89,7 +89,7 @@ def cache_options(folder: Path | None, no_cache: bool, verify: bool) -> "CacheOp
     return CacheOptions(folder, not no_cache, verify)
 
 
-def check_apart(folder: Path | None, settings: RunConfig, cache: "CacheOptions | None" = None) -> None:
+def check_apart(images: Path | None, folder: Path | None, cache: "CacheOptions | None" = None) -> None:
     """A folder of ours inside the images would become a class.
 
     Raises:
@@ -97,11 +97,15 @@ def check_apart(folder: Path | None, settings: RunConfig, cache: "CacheOptions |
     """
     from ptft.runtime import cache_folder
 
-    root = getattr(settings.data, "root", None)
-    if root is None or settings.data.name != "folder":
+    if images is None:
         return
-    images = real_path(user_path(root))
+    images = real_path(user_path(images))
     kept = cache_folder(cache.folder) if cache and cache.is_used else None
     for name, own, flag in (("the run folder", folder, "--out"), ("the cache", kept, "--cache-dir")):
         if own is not None and images in real_path(own).parents:
             raise UsageError(f"{name} {own} would lie among the images in {images}. Choose another with {flag}.")
+
+
+def images_of(settings: RunConfig) -> Path | None:
+    """The folder whose folders are classes, if the images are in one."""
+    return user_path(settings.data.root) if isinstance(settings.data, Folder) else None

@@ -13,7 +13,6 @@ from ptft.run.assembly import Prepared
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
 from ptft.train.metrics import TaskScores
-from ptft.train.step import Stepper
 from ptft.transfer.statistics import measure_statistics
 
 
@@ -109,17 +108,23 @@ class _Taste:
             mean = mean_of([ingredient.weights() for ingredient in ingredients])
             for name, tensor in prepared.classifier.state_dict().items():
                 tensor.copy_(mean[name])
-        if len(ingredients) > 1 and (norms := self._moving_norms()):
+        if norms := self._moved_norms(ingredients):
             task, device = prepared.task, prepared.device
             measure_statistics(prepared.classifier, task.train, task.format, device, self._check_stop, norms)
         return self._score()
 
-    def _moving_norms(self) -> list[_BatchNorm]:
-        """Batch norms whose statistics training moves: not those of frozen stages, nor any that are held."""
-        classifier, stepper = self._prepared.classifier, self._prepared.stepper
-        if isinstance(stepper, Stepper) and stepper.regime is not None:
-            stepper.regime.set(classifier, stepper.regime.num_steps)
-        return [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm) and part.training]
+    def _moved_norms(self, ingredients: Sequence[Checkpoint]) -> list[_BatchNorm]:
+        """Batch norms whose statistics training has moved: not those of stages that stayed frozen, nor any held."""
+        config = self._prepared.config
+        if not (isinstance(config, FinetuneConfig) and config.transfer.bn == "train"):
+            return []
+        first, *others = (ingredient.weights() for ingredient in ingredients)
+        return [
+            part
+            for name, part in self._prepared.classifier.named_modules()
+            if isinstance(part, _BatchNorm) and name.startswith("backbone.")
+            if any(not torch.equal(other[f"{name}.running_var"], first[f"{name}.running_var"]) for other in others)
+        ]
 
 
 def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -66,17 +66,17 @@ def logits_of(
     classifier.eval()
     try:
         if ranks.is_alone:
-            yield from _in_batches(torch.arange(len(examples)), compute, check_stop)
+            yield from _in_batches(torch.arange(len(examples)), compute, at_once, check_stop)
         else:
-            yield from _in_turn(len(examples), compute, ranks)
+            yield from _in_turn(len(examples), compute, at_once, ranks)
     finally:
         classifier.train(was_training)
 
 
 def _in_batches(
-    rows: Tensor, compute: Callable[[Tensor], Tensor], check_stop: Callable[[], None]
+    rows: Tensor, compute: Callable[[Tensor], Tensor], at_once: int, check_stop: Callable[[], None]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """What `compute` gives for the rows, in batches for which memory is enough."""
+    """What `compute`, which takes at most so many `at_once`, gives for the rows, in batches that memory bears."""
     start, size = 0, _BATCH_SIZE
     while start < len(rows):
         check_stop()
@@ -86,13 +86,15 @@ def _in_batches(
         except (RuntimeError, MemoryError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
-            size = len(batch) // 2
+            size = min(len(batch), at_once) // 2
             continue
         yield batch, found
         start += len(batch)
 
 
-def _in_turn(count: int, compute: Callable[[Tensor], Tensor], ranks: Ranks) -> Iterator[tuple[Tensor, Tensor]]:
+def _in_turn(
+    count: int, compute: Callable[[Tensor], Tensor], at_once: int, ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The same batches, of which in every round each rank computes one and is told the others.
 
     Nobody stops in the middle: a rank that left a round alone would leave the others, or its own GPU, waiting in it.
@@ -102,7 +104,7 @@ def _in_turn(count: int, compute: Callable[[Tensor], Tensor], ranks: Ranks) -> I
         turn = batches[first : first + ranks.world_size]
         # One without a batch computes an image for nothing, to know the shape.
         own = turn[ranks.rank] if ranks.rank < len(turn) else turn[0][:1]
-        found = torch.cat([logits for _, logits in _in_batches(own, compute, lambda: None)])
+        found = torch.cat([logits for _, logits in _in_batches(own, compute, at_once, lambda: None)])
         padded = torch.nn.functional.pad(found, (0, 0, 0, len(turn[0]) - len(found)))
         for rows, logits in zip(turn, ranks.gather(padded), strict=False):
             yield rows, logits[: len(rows)]

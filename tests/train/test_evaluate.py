@@ -14,9 +14,10 @@ class Watched(nn.Module):
 
     def __init__(self, most: int = 1000) -> None:
         super().__init__()
-        self.most, self.given = most, list[int]()
+        self.most, self.tried, self.given = most, list[int](), list[int]()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.tried.append(len(images))
         if len(images) > self.most:
             raise MemoryError
         self.given.append(len(images))
@@ -46,6 +47,12 @@ def test_where_memory_runs_out_batches_become_smaller_and_every_image_still_coun
     network = Watched(most=40)
     assert answers(network, 8, 150) == list(range(150))
     assert network.given == [32] * 4 + [22]
+
+
+def test_what_memory_does_not_bear_is_not_tried_again() -> None:
+    network = Watched(most=9)
+    assert answers(network, 224, 20) == list(range(20))
+    assert network.tried == [16, 8, 8, 4]
 
 
 def test_an_image_that_memory_does_not_bear_alone_is_an_error() -> None:
