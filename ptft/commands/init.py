@@ -21,7 +21,7 @@ data:
 augment: {name: standard}       # ptft list augmentations
 model: {name: small-resnet}     # ptft list models
 optim: {name: sgd, lr: 0.1, weight_decay: 5.0e-4}
-train: {epochs: 20, batch_size: 128}
+# train: {epochs: 20}           # default: 20, but at least 200 steps
 """
 
 FINETUNE = """\

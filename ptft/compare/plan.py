@@ -182,8 +182,13 @@ def _with_validation(listed: Source, data: DataConfig) -> DataConfig:
     if data.validation_per_class is not None or any(record.part == "validation" for record in listed.records):
         return data
     classes, parts = split(listed, data.model_copy(update={"validation": 0.0}), seed=0)
-    most = min(_MOST_VALIDATION_PER_CLASS, _MOST_VALIDATION // len(classes))
-    return data.model_copy(update={"validation_per_class": max(1, min(_smallest(parts) // 5, most))})
+    most, smallest = min(_MOST_VALIDATION_PER_CLASS, _MOST_VALIDATION // len(classes)), _smallest(parts)
+    if smallest < 2:
+        raise DataError(
+            f"{listed.origin}: a class has 1 training image. compare needs 2 of each: one to train on, one to choose "
+            "the learning rate by."
+        )
+    return data.model_copy(update={"validation_per_class": max(1, min(smallest // 5, most))})
 
 
 def _smallest(parts: Parts) -> int:

@@ -87,7 +87,7 @@ class Order:
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._permutations:
-            if len(self._permutations) > 8:
+            if len(self._permutations) > 1:  # 16 bytes an image each
                 self._permutations.clear()
             self._permutations[epoch] = self._permute(epoch)
         return self._permutations[epoch]

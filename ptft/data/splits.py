@@ -129,7 +129,8 @@ def _first_per_class(
     for label, members in _by_class(records, key).items():
         if len(members) < count + leave:
             raise DataError(
-                f"data.{asked_by}: class {quoted([label or ''])} has only {len(members)} training images, "
+                f"data.{asked_by}: class {quoted([label or ''])} has only {len(members)} training "
+                f"image{'' if len(members) == 1 else 's'}, "
                 f"{count} were asked for{'' if len(members) < count else ', which leaves none to train on'}."
             )
         chosen.update(id(record) for record in members[:count])

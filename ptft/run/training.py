@@ -20,6 +20,7 @@ from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console, duration
 from ptft.report.journal import Journal, Unwritten
+from ptft.report.measure import told_steps
 from ptft.report.summary import Summary
 from ptft.run.assembly import Prepared
 from ptft.run.conclusion import conclude
@@ -268,7 +269,7 @@ def _tell_warmup(prepared: Prepared, plan: Plan, console: Console) -> None:
     """A warmup that is all there is of a run."""
     if not isinstance(prepared.stepper, HeadSolver) and 0 < plan.num_steps <= plan.schedule.warmup_steps:
         console.say(
-            f"ptft: schedule.warmup takes all {plan.num_steps:,} steps of the run: the learning rate only rises. "
+            f"ptft: schedule.warmup takes all of the run ({told_steps(plan.num_steps)}): the learning rate only rises. "
             "Make it shorter, or the run longer."
         )
 

@@ -39,7 +39,7 @@ class Sgd(Config):
     lr: Annotated[float, Field(gt=0, examples=[0.1])] | None = None
     """Peak learning rate, reached after the warmup. Default: 0.1; for finetune 0.02, or what recipe auto chooses."""
     weight_decay: float = Field(5e-4, ge=0)
-    """Added to the gradient of weights; never of biases and norms."""
+    """Added to the gradient of weights; never of biases, norms and layer scales."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """0 for plain gradient descent."""
     nesterov: bool = True
@@ -74,7 +74,7 @@ class AdamW(Config):
     lr: Annotated[float, Field(gt=0, examples=[0.001])] | None = None
     """Peak learning rate, reached after the warmup. Default: 0.001, or what recipe auto chooses."""
     weight_decay: float = Field(0.05, ge=0)
-    """Decoupled, multiplied by the learning rate; never on biases and norms."""
+    """Decoupled, multiplied by the learning rate; never on biases, norms and layer scales."""
     beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of the gradient's running mean."""
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -110,7 +110,7 @@ class Muon(Config):
     other_momentum: float = Field(0.9, ge=0, lt=1)
     """Of all else, with Nesterov's look-ahead."""
     weight_decay: float = Field(0.05, ge=0)
-    """Decoupled, multiplied by the learning rate; never on biases and norms."""
+    """Decoupled, multiplied by the learning rate; never on biases, norms and layer scales."""
     iterations: int = Field(5, ge=1, le=5)
     """Newton-Schulz iterations; 3 cost less, and leave weak directions weaker."""
     normalize: bool = False

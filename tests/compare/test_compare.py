@@ -340,6 +340,11 @@ def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place
     code, said = refusal("--data", "parts")
     assert code == 3
     assert "name it test" in said
+    make_images(tmp_path / "single" / "train", COLOURS, 1)
+    make_images(tmp_path / "single" / "test", COLOURS, 2)
+    code, said = refusal("--data", "single")
+    assert code == 3
+    assert "a class has 1 training image. compare needs 2 of each" in said
     assert not list(tmp_path.glob("out/cells"))
     result = ptft("finetune", place / "run.yaml", "--from", source)
     assert "is a config of `ptft compare`" in result.err
