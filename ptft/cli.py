@@ -272,12 +272,11 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Rank checkpoints for a target before any finetuning. Prints the path of the first."""
-    from ptft.commands.given import cache_options, check_apart, images_of, load_config, read_config
-    from ptft.data.sources.listing import is_folder
+    from ptft.commands.given import cache_options, check_apart, images_of, is_config, load_config, read_config
     from ptft.settings import FinetuneConfig
 
-    is_config = data.suffix.lower() in (".yaml", ".yml") and not is_folder(data)
-    target = load_config(FinetuneConfig, read_config(data) if is_config else None, [], None if is_config else data)
+    document = read_config(data) if is_config(data) else None
+    target = load_config(FinetuneConfig, document, [], None if document else data)
     if target.task.name != "single-label":
         raise UsageError(f"{data}: score needs a single-label task, one class an image, not {target.task.name}.")
     from ptft.proof.ranking_page import page_of_score

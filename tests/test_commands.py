@@ -198,6 +198,13 @@ def test_a_path_that_cannot_be_looked_up_is_told_in_a_sentence(
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["finetune", "compare", "check"])
+def test_a_config_given_as_data_is_told(ptft: Ptft, config: Path, command: str) -> None:
+    result = ptft(command, "--from", "any.pt", "--data", config)
+    assert result.code == 2
+    assert f"--data {config}: a config, not images. Give it without --data." in result.err
+
+
 def test_classes_are_balanced_once(ptft: Ptft, config: Path) -> None:
     flags = ("--set", "train={steps: 2, batch_size: 8, sampling: balanced}", "--out", "run")
     both = (*flags, "--set", "objective.class_weights=balanced")

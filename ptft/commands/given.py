@@ -9,6 +9,7 @@ from ptft.config.load import load
 from ptft.config.yaml_text import one_line
 from ptft.data.shards.manifest import is_packed
 from ptft.data.sources import DataConfig, Folder
+from ptft.data.sources.listing import is_folder
 from ptft.data.sources.table import TABLE_SUFFIXES
 from ptft.errors import UsageError
 from ptft.paths import real_path, user_path
@@ -44,6 +45,8 @@ def load_config(model: type[RunConfigT], document: Document | None, sets: list[s
 
 def _located(data: Path, document: Document | None) -> list[str]:
     """`--data` as settings. The keys that every source has are kept from the file, those of another source are not."""
+    if is_config(data):
+        raise UsageError(f"--data {data}: a config, not images. Give it without --data.")
     table = data.suffix.lower() in TABLE_SUFFIXES
     section: dict[str, object] = {"name": "csv", "path": str(data)} if table else {"name": "folder", "root": str(data)}
     if is_packed(data):
@@ -52,6 +55,11 @@ def _located(data: Path, document: Document | None) -> list[str]:
     if isinstance(given, dict):
         section |= {key: given[key] for key in DataConfig.model_fields if key in given and key != "name"}
     return [f"data={one_line(section)}"]
+
+
+def is_config(data: Path) -> bool:
+    """Whether `--data` names a config file, where some commands take one."""
+    return data.suffix.lower() in (".yaml", ".yml") and not is_folder(data)
 
 
 def started_from(source: str | None) -> list[str]:
