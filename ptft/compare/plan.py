@@ -280,19 +280,17 @@ def _fewest_runs(config: CompareConfig, num_points: int) -> int:
 
 
 def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) -> LeakCheck | None:
-    """Searches the target's training images, and what the source was trained on, for the target's test images.
+    """Reads all images of the target, so that a bad one is found before anything is trained; searches for leaks.
 
-    Validation images are read as well, so that a bad image of any part is found before anything is trained.
+    That is, for the target's test images among its training images and what the source was trained on.
 
     Returns:
-        None where `data.leak_check` turns it off; then nothing is read.
+        What the search found; None where `data.leak_check` turns it off.
 
     Raises:
         DataError: an image cannot be read, see `prepare`.
     """
     config = found.setting.config
-    if not config.data.leak_check:
-        return None
     channels = None if config.model is None else config.model.in_channels
     task = prepare(
         config.data.open(),
@@ -302,6 +300,10 @@ def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) 
         check_stop=check_stop,
         cache=found.setting.cache.open(console.say),
     )
+    for line in task.bad_images:
+        console.say(f"left out: {line}")
+    if not config.data.leak_check:
+        return None
     own = SeenSet(f"{task.origin} (its training part)", fingerprints_of(task.train.images, check_stop), task.train)
     leak = check_leaks(task.parts["test"], task.classes, [*found.seen, own], check_stop)
     console.say(f"leak check: {leak.sentence()}.")

@@ -161,9 +161,14 @@ def test_after_a_bad_image_the_advice_that_is_printed_works_and_the_comparison_c
     failed = ptft(*command, "--seeds", "1")
     assert (failed.code, failed.out) == (3, "")
     assert f"--set {advice}" in failed.err
+    unchecked = ptft(*command, "--seeds", "1", "--set", "data.leak_check=false", "--out", "unchecked")
+    assert unchecked.code == 3
+    assert not list(Path("unchecked").glob("cells/*"))
     first = ptft(*command, "--seeds", "1", "--set", advice, "--json")
     assert first.code == 0, first.err
     assert "1 seed, learning rates tried on 1 of them" in first.err
+    assert "left out: " in first.err
+    assert "light/003.png" in first.err
     more = ptft(*command, "--seeds", "2", "--set", advice, "--resume", "--json")
     assert more.code == 0, more.err
     assert "2 of 4 runs to do" in more.err
