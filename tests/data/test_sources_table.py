@@ -43,6 +43,8 @@ class TestTables:
             "label,path\ncat,a.png\ndog,b.png",
             "path;label\na.png;cat\nb.png;dog\n",
             "path\tlabel\na.png\tcat\nb.png\tdog\n",
+            "sep=;\r\npath;label\r\na.png;cat\r\nb.png;dog\r\n",
+            "sep=|\npath|label\na.png|cat\nb.png|dog\n",
             "path,label\r\na.png,cat\r\nb.png,dog\r\n",
             b"\xef\xbb\xbfpath,label\na.png,cat\nb.png,dog\n",
             '"path","label"\n"a.png","cat"\n"b.png","dog"\n',

@@ -25,6 +25,7 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 """Endings of the files that `--data` takes for tables."""
 
 _DELIMITERS = ",;\t"
+_EXCEL = re.compile(r"sep=(.)\r?\n")
 _NUM_SHOWN = 5
 _MAX_BYTES = 1 << 28
 _MAX_COLUMNS = 1000
@@ -131,6 +132,8 @@ class _Table:
         self.name = name
         self.delimiter = _delimiter(text)
         lines = self._read(text)
+        if re.match(_EXCEL, text):
+            next(lines)
         self.header = [name.strip() for name in next(lines, (0, []))[1]]
         if not self.header:
             raise DataError(f"{name}: the file is empty. Its first line must name the columns, for example path,label.")
@@ -191,7 +194,9 @@ class _Table:
 
 
 def _delimiter(text: str) -> str:
-    """The delimiter that splits the header most often; csv.Sniffer fails on tables of one column."""
+    """What Excel's line `sep=` says, else what splits the header most often; csv.Sniffer fails on tables of one column."""
+    if said := re.match(_EXCEL, text):
+        return said[1]
     header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
     return max(_DELIMITERS, key=header.count)
 
