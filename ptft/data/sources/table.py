@@ -194,7 +194,7 @@ class _Table:
 
 
 def _delimiter(text: str) -> str:
-    """What Excel's line `sep=` says, else what splits the header most often; csv.Sniffer fails on tables of one column."""
+    """What Excel's line `sep=` says, else what splits the header most; csv.Sniffer fails on tables of one column."""
     if said := re.match(_EXCEL, text):
         return said[1]
     header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
