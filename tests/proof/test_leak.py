@@ -13,9 +13,11 @@ from PIL import Image, ImageOps
 
 from ptft import checkpoint
 from ptft.checkpoint import Ancestor, DataSeen
-from ptft.data.fingerprints import NUM_BYTES
+from ptft.data.cache import Cache
+from ptft.data.fingerprints import NUM_BYTES, fingerprints_of
 from ptft.data.images import ResidentImages
-from ptft.data.task import Examples
+from ptft.data.sources import Folder
+from ptft.data.task import Examples, prepare
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, closest_in_features, seen_sets
 from ptft.transfer import seen as seen_module
 
@@ -211,6 +213,17 @@ def test_beyond_the_limit_the_oldest_sets_stay_behind(monkeypatch: pytest.Monkey
     sets = {key * 16: torch.zeros(count, NUM_BYTES, dtype=torch.uint8) for key, count in (("a", 4), ("b", 4), ("c", 5))}
     kept = seen_module.with_own(Own, sets)  # type: ignore[arg-type]
     assert list(kept) == ["b" * 16, "c" * 16]
+
+
+def test_prints_remembered_of_other_images_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    for name in ("first", "second"):
+        colours = COLOURS if name == "first" else dict.fromkeys(COLOURS, (9, 90, 200))
+        config = Folder(name="folder", root=str(make_images(tmp_path / name, colours, 8)))
+        task = prepare(config.open(), config, seed=0)
+        for _ in range(2):
+            (prints,) = seen_module.with_own(task, {}, cache=cache).values()
+            assert torch.equal(prints, fingerprints_of(task.train.images))
 
 
 def ancestor(data: str, command: Literal["pretrain", "finetune"]) -> Ancestor:

@@ -12,6 +12,7 @@ from making import COLOURS, Ptft, make_images
 from ptft import checkpoint
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.proof import score as score_module
+from ptft.proof.start import Start, fingerprint_of
 
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Sandal", "Sneaker", "Bag")
 TARGET = "data: {name: fashion-mnist-10k, labels_per_class: 60}\n"
@@ -154,6 +155,27 @@ def test_only_training_images_are_looked_at_in_each_checkpoints_own_size_and_cha
     assert again.json == found
     assert "39 training images" in again.err
     assert sorted(place["image_size"] for place in found["ranking"]) == [12, 28]
+    (alone,) = ptft("score", sources["learnt"], "--data", whole, "--json").json["ranking"]
+    (beside,) = (place for place in found["ranking"] if place["image_size"] == 28)
+    assert alone["random"] == beside["random"]
+
+
+def test_random_weights_are_others_for_each_seed_and_draw(sources: dict[str, Path]) -> None:
+    start = Start.read(sources["learnt"], None)
+    drawn = [fingerprint_of(start.random(CLOTHES, *which).state_dict()) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert len(set(drawn)) == 4
+    assert fingerprint_of(start.random(CLOTHES, 1, 1).state_dict()) == drawn[-1]
+
+
+def test_the_digest_told_is_that_of_the_checkpoint_not_of_its_source(
+    ptft: Ptft, sources: dict[str, Path], photos: Path
+) -> None:
+    found = checkpoint.read(sources["learnt"])
+    (own,) = found.metadata.lineage
+    ancestor = own.model_copy(update={"digest": found.digest})
+    checkpoint.write(Path("child.pt"), found.metadata.model_copy(update={"lineage": (ancestor, own)}), found.tensors)
+    (place,) = ptft("score", "child.pt", "--data", photos, "--json").json["ranking"]
+    assert place["digest"] == checkpoint.read(Path("child.pt")).digest != found.digest
 
 
 def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(

@@ -51,6 +51,16 @@ def test_what_only_the_source_has_is_told_and_every_tensor_of_the_target_has_a_l
     assert found.pop("backbone.other") == "unused"
     assert found.keys() == target.state_dict().keys()
     assert set(found.values()) == {"loaded"}
+    assert [line for line in report.sentences() if "unused backbone.other" in line]
+
+
+def test_of_long_lists_the_first_are_told_and_how_many_more_there_are() -> None:
+    with pytest.raises(TransferError) as failed:
+        load({f"backbone.other{index:02d}": torch.zeros(2) for index in range(15)}, min_loaded=0.5)
+    _, found = str(failed.value).split("15 tensors of the source without a place:\n")
+    *listed, rest, _ = found.splitlines()
+    assert [line.split(":")[0].strip() for line in listed] == [f"backbone.other{index:02d}" for index in range(12)]
+    assert rest == "  … and 3 more"
 
 
 def test_only_the_convolution_that_takes_the_images_may_change_its_channels() -> None:

@@ -57,6 +57,23 @@ def test_a_network_that_computes_otherwise_is_found() -> None:
         prove(target.eval(), SMALL, other, report)
 
 
+def test_channels_in_another_order_are_found() -> None:
+    source = source_of(SMALL)
+    target, report = moved(source, SMALL, 3)
+    with torch.no_grad():
+        target.state_dict()["backbone.stage1.conv.weight"].copy_(source.tensors["backbone.stage1.conv.weight"].flip(1))
+    with pytest.raises(TransferError, match="does not give the features"):
+        prove(target, SMALL, source, report)
+
+
+def test_features_that_are_not_finite_are_no_proof() -> None:
+    source = source_of(SMALL)
+    target, report = moved(source, SMALL, 3)
+    other = replace(source, network=lambda images: target.features(images) * float("nan"))
+    with pytest.raises(TransferError, match="largest difference nan"):
+        prove(target, SMALL, other, report)
+
+
 def unproved(model: Any, target_model: Any, in_channels: int) -> str:
     source = source_of(model)
     target, report = moved(source, target_model, in_channels)
@@ -68,9 +85,13 @@ def test_no_proof_is_claimed_where_none_can_be() -> None:
     plain, small = TorchvisionCnn(name="shufflenet_v2_x0_5"), TorchvisionCnn(name="shufflenet_v2_x0_5", small_stem=True)
     assert "the target is another network" in unproved(plain, small, 3)
     source = source_of(SMALL)
-    tensors = {name: tensor for name, tensor in source.tensors.items() if name != "backbone.stage1.conv.weight"}
+    stem = "backbone.stage1.conv.weight"
+    larger = replace(source, tensors={**source.tensors, stem: torch.randn(4, 3, 5, 5)})
+    target, report = moved(larger, SMALL, 3)
+    assert f"{stem} has another kernel" in prove(target, SMALL, larger, report)
+    tensors = {name: tensor for name, tensor in source.tensors.items() if name != stem}
     target, report = moved(replace(source, tensors=tensors), SMALL, 3)
-    assert "backbone.stage1.conv.weight did not come from it" in prove(target, SMALL, source, report)
+    assert f"{stem} did not come from it" in prove(target, SMALL, source, report)
     assert "not known" in prove(target, SMALL, replace(source, model=None), report)
 
 

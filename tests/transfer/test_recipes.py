@@ -8,11 +8,15 @@ import pytest
 import torch
 from making import Ptft, make_images
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptft import checkpoint
+from ptft.data.images import ResidentImages
+from ptft.data.task import Examples, Format
 from ptft.inference import load_classifier
+from ptft.models import SmallCnn
 from ptft.transfer.recipes import RECIPES, RecipeName, TransferConfig
+from ptft.transfer.statistics import measure_statistics
 
 SHIFTED = {"cyan": (60, 190, 200), "orange": (230, 150, 40), "violet": (180, 140, 220)}
 STEPS = 8
@@ -213,6 +217,39 @@ def test_measured_statistics_are_the_mean_and_variance_of_the_training_images(
     found = last(path)
     torch.testing.assert_close(found["backbone.stage1.bn.running_mean"], maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found["backbone.stage1.bn.running_var"], maps.var((0, 2, 3)), rtol=1e-3, atol=1e-5)
+
+
+def examples_of(images: Tensor) -> Examples:
+    return Examples(ResidentImages(images), torch.zeros(len(images)).long(), ["image"] * len(images))
+
+
+AS_THEY_ARE = Format(12, 3, (0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_measuring_statistics_leaves_the_mode_and_the_momentum_as_they_were(is_training: bool) -> None:
+    classifier = SmallCnn(width=4).build(2, 3).train(is_training)
+    norms = [part for part in classifier.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    images = torch.randint(0, 256, (8, 3, 12, 12), dtype=torch.uint8)
+    measure_statistics(classifier, examples_of(images), AS_THEY_ARE, torch.device("cpu"))
+    assert [norm.momentum for norm in norms] == momenta
+    assert {part.training for part in classifier.modules()} == {is_training}
+
+
+def test_of_many_images_evenly_spread_ones_are_measured_and_other_norms_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptft.transfer.statistics._MOST", 4)
+    monkeypatch.setattr("ptft.transfer.statistics._BATCH", 2)
+    classifier = SmallCnn(width=4).build(2, 3)
+    images = torch.randint(0, 256, (8, 3, 12, 12), dtype=torch.uint8)
+    first, *others = (part for part in classifier.modules() if isinstance(part, nn.BatchNorm2d))
+    arguments = (classifier, examples_of(images), AS_THEY_ARE, torch.device("cpu"))
+    assert measure_statistics(*arguments, norms=[first]) == 4
+    with torch.no_grad():
+        maps = nn.functional.max_pool2d(classifier.backbone.stage1.conv(AS_THEY_ARE.normalize(images[::2])), 2)  # type: ignore[operator,union-attr]
+    torch.testing.assert_close(first.running_mean, maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert not any(norm.running_mean.any() for norm in others if norm.running_mean is not None)
+    assert others
 
 
 def test_a_strong_l2_sp_holds_the_backbone_at_its_start_across_a_resume(ptft: Ptft, source: Path, target: Path) -> None:
