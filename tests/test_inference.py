@@ -92,6 +92,10 @@ def test_jsonl_lists_the_top_classes_in_falling_order(ptft: Ptft, trained: Path,
         assert (line["label"], line["probability"]) == (first["label"], first["probability"])
         assert first["probability"] >= second["probability"]
     assert len(lines) == 60
+    whole = ptft("predict", trained, photos / "red", "--format", "jsonl", "--top", "9").out.splitlines()
+    for line in map(json.loads, whole):
+        assert {place["label"] for place in line["top"]} == set(COLOURS)
+        assert sum(place["probability"] for place in line["top"]) == pytest.approx(1)
 
 
 def test_an_unreadable_image_is_named_the_others_are_predicted_and_the_exit_code_is_3(

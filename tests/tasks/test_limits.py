@@ -17,6 +17,7 @@ BOTH = [
     ("train.sampling=balanced", "belongs to task.name: single-label"),
     ("data={name: folder, root: photos}", "has one class for each image. Write data.name: csv"),
 ]
+SEVERAL = [("task.columns=[red, red]", "named more than once: red")]
 REGRESSION = [
     ("data.classes=[light, half]", "the numbers are named by task.targets"),
     ("objective.label_smoothing=0.1", "is about classes, and a regression has none"),
@@ -25,12 +26,13 @@ REGRESSION = [
     ("objective.cutmix=0.2", "blends the labels of classes"),
     ("task.targets=[light, light]", "named more than once: light"),
     ("task.targets=[light, light_low]", "'light_low' is what an end of the interval of 'light' is called"),
+    ("task.targets=[light, light_high]", "'light_high' is what an end of the interval of 'light' is called"),
 ]
 
 
 @pytest.mark.parametrize(
     ("sections", "setting", "told"),
-    [(MULTI, *row) for row in BOTH] + [(NUMBERS, *row) for row in BOTH + REGRESSION],
+    [(MULTI, *row) for row in BOTH + SEVERAL] + [(NUMBERS, *row) for row in BOTH + REGRESSION],
     ids=lambda value: value if isinstance(value, str) else value["task"]["name"],
 )
 def test_a_key_that_the_task_has_no_use_for_is_refused(

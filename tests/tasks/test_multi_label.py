@@ -74,6 +74,15 @@ def test_check_tells_how_many_images_have_each_class(ptft: Ptft, shapes: Shapes,
     assert found.json["counts"]["train"] == [sum(name in names for names in shown) for name in CLASSES]
 
 
+def test_the_classes_of_an_image_may_stand_in_a_column_of_another_name(
+    ptft: Ptft, shapes: Shapes, tmp_path: Path
+) -> None:
+    table = shapes.write("other.csv", ["path", "shows", "split"], [[p, ";".join(c), s] for p, s, c, _ in shapes.rows])
+    data = MULTI["data"] | {"path": str(table), "label_column": "shows"}
+    found = ptft("check", write(tmp_path / "run.yaml", MULTI | {"data": data}), "--json")
+    assert found.json["classes"] == CLASSES
+
+
 def test_the_page_leads_with_map_interval_n_and_a_random_ranking(ptft: Ptft, shapes: Shapes, multi: Path) -> None:
     page, test = multi.parent.parent / "report.html", ptft("evaluate", multi, "--json").json
     told = page_text(page)

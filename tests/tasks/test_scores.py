@@ -16,12 +16,16 @@ from sklearn.metrics import (
 )
 
 from ptft.data.labelling import Scale
+from ptft.objectives import Objective
 from ptft.objectives.binary_cross_entropy import BinaryCrossEntropy
 from ptft.objectives.mixing import Mixing
 from ptft.objectives.squared_error import SquaredError
+from ptft.tasks.multi_label import MultiLabel
 from ptft.tasks.multi_label_scores import MultiLabelScores, MultiLabelTally
+from ptft.tasks.regression import Regression
 from ptft.tasks.regression_scores import RegressionScores, RegressionTally
 from ptft.tasks.resampling import intervals, pseudo_values
+from ptft.tasks.single_label import SingleLabel
 
 CLASSES = ["a", "b", "c", "d"]
 NO_MIXING = Mixing(0.0, 0.0, 0)
@@ -155,6 +159,58 @@ def test_smoothing_and_weights_of_binary_cross_entropy_are_the_naive_sum() -> No
     weights = torch.tensor([2.0, 1.0, 3.0, 0.5], dtype=torch.float64)
     naive = -(weights * targets * shares.log() + (1 - targets) * (1 - shares).log()).sum() / 9
     assert found == pytest.approx(naive.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("task", [SingleLabel(), MultiLabel()], ids=lambda task: task.name)
+def test_the_objective_of_a_task_mixes_as_its_options_and_seed_say(task: SingleLabel | MultiLabel) -> None:
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.eye(4) if isinstance(task, MultiLabel) else torch.arange(4)
+    objective = task.objective(Objective(mixup=0.2, cutmix=1.0), [1] * 4, 4, None, seed=3)
+    for step in range(5):
+        found = objective.mix(images, labels, 4, step)
+        for ours, expected in zip(found, Mixing(0.2, 1.0, 3).blend(images, torch.eye(4), step), strict=True):
+            torch.testing.assert_close(ours, expected)
+
+
+def test_the_objective_of_a_multi_label_task_smooths_and_weighs_as_its_options_say() -> None:
+    logits, labels = multi_label(9)
+    options = Objective(label_smoothing=0.2, class_weights="balanced")
+    objective = MultiLabel().objective(options, [4, 1, 0, 8], 10, None, seed=0)
+    expected = BinaryCrossEntropy(0.2, [6 / 4, 9, 10, 2 / 8], NO_MIXING)
+    torch.testing.assert_close(objective.loss(logits, labels), expected.loss(logits, labels))
+
+
+def test_a_multi_label_task_judges_and_answers_by_its_threshold_and_separator() -> None:
+    task, device = MultiLabel(threshold=0.3, separator="|"), torch.device("cpu")
+    logits, labels = multi_label(31)
+    tally = task.tally(CLASSES, None, device)
+    tally.add(logits, labels)
+    assert tally.scores().summary()["f1"] == tallied(logits, labels, 0.3).summary()["f1"]
+    ((cells, told),) = task.answers(CLASSES, None, 1).rows(torch.tensor([[0.0, -0.8, -0.9, 2.0]]))
+    assert (cells[0], told["labels"]) == ("a|b|d", ["a", "b", "d"])
+    ((_, told),) = MultiLabel().answers(CLASSES, None, 1).rows(torch.tensor([[0.0, -0.1, -9.0, 9.0]]))
+    assert told["labels"] == ["a", "d"]
+
+
+def test_what_is_not_finite_is_worth_nothing() -> None:
+    logits = torch.tensor([[1.0, 0.0], [float("inf"), 0.0], [float("nan"), 0.0], [0.0, 1.0]])
+    labels = torch.tensor([0, 0, 0, 0])
+    assert SingleLabel().merits(logits, labels, None).tolist() == [1, 0, 0, 0]
+    logits, labels = multi_label(9)
+    spoilt, zeroed = logits.clone(), logits.clone()
+    spoilt[2, 1], zeroed[2, 1] = float("inf"), 0
+    found, expected = (MultiLabel().merits(given, labels, None) for given in (spoilt, zeroed))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_merits_of_a_regression_are_those_of_its_scores() -> None:
+    scale = Scale((100.0,), (20.0,))
+    outputs, labels = torch.tensor([[0.5], [1.0], [-1.0]]), torch.tensor([[100.0], [130.0], [70.0]]).double()
+    tally = RegressionTally(("t",), scale)
+    tally.add(outputs, labels)
+    found = Regression(targets=("t",)).merits(outputs, labels, scale)
+    assert found.tolist() == tally.scores().merits().tolist()
+    assert found.min() < 0.99
 
 
 def test_squared_error_is_of_standardised_targets_and_has_the_gradient_of_the_difference() -> None:
