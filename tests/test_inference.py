@@ -93,6 +93,7 @@ def test_jsonl_lists_the_top_classes_in_falling_order(ptft: Ptft, trained: Path,
         assert first["probability"] >= second["probability"]
     assert len(lines) == 60
     whole = ptft("predict", trained, photos / "red", "--format", "jsonl", "--top", "9").out.splitlines()
+    assert len(whole) == 20
     for line in map(json.loads, whole):
         assert {place["label"] for place in line["top"]} == set(COLOURS)
         assert sum(place["probability"] for place in line["top"]) == pytest.approx(1)

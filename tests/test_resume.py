@@ -292,6 +292,12 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(ptft: Ptft, config: P
     result = ptft("pretrain", config, "--json", *(part for text in settings for part in ("--set", text)))
     assert result.json["reason"] == "early stopping"
     assert result.json["steps"] < 400
+    assert json.loads(Path("runs/run/status.json").read_text())["reason"] == "early stopping"
+    lines = [json.loads(line) for line in Path("runs/run/metrics.jsonl").read_text().splitlines()]
+    looks = [line for line in lines if "validation_loss" in line]
+    best = max(looks, key=lambda look: (look["validation_top1"], -look["validation_loss"]))
+    found = checkpoint.read(Path(result.json["checkpoint"]))
+    assert found.metadata.step == best["step"] < result.json["steps"]
 
 
 def test_a_finished_run_is_not_that_of_other_images(ptft: Ptft, config: Path, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from ptft.data.records import Part
 from ptft.data.sources import Folder
 from ptft.data.splits import split
 from ptft.data.task import Task, prepare
-from ptft.errors import DataError
+from ptft.errors import CheckpointError, DataError
 from ptft.run.drift import MAY_CHANGE, check_listing, compare_data
+from ptft.run.identity import Identity
 from ptft.settings import PretrainConfig
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
@@ -328,3 +330,26 @@ def test_the_few_labels_of_a_finished_run_are_those_of_its_seed(photos: Path) ->
     check_listing(begun(task), config)
     with pytest.raises(DataError, match="has other images than those that the finished run was trained on"):
         check_listing(begun(task), config.model_copy(update={"seed": 2}))
+
+
+def test_a_key_that_only_one_of_two_runs_has_tells_their_checkpoints_apart(ptft: Ptft, config: Path) -> None:
+    found = checkpoint.read(ptft("pretrain", config).path)
+    plain = PretrainConfig.model_validate(found.metadata.config)
+    clipped = plain.model_copy(update={"train": plain.train.model_copy(update={"clip_norm": 1.0})})
+    for theirs, ours in ((plain, clipped), (clipped, plain)):
+        metadata = found.metadata.model_copy(update={"config": theirs.model_dump(mode="json")})
+        other = replace(found, metadata=metadata)
+        Identity.of(theirs).check(other)
+        with pytest.raises(CheckpointError, match=r"train\.clip_norm is"):
+            Identity.of(ours).check(other)
+
+
+def test_of_a_line_of_runs_the_one_before_is_the_parent(ptft: Ptft, config: Path) -> None:
+    found = checkpoint.read(ptft("pretrain", config).path)
+    (own,) = found.metadata.lineage
+    lineage = (*(own.model_copy(update={"digest": digest}) for digest in ("first", "second")), own)
+    child = replace(found, metadata=found.metadata.model_copy(update={"lineage": lineage}))
+    identity = Identity.of(PretrainConfig.model_validate(found.metadata.config))
+    replace(identity, parent="second").check(child)
+    with pytest.raises(CheckpointError, match="it started from another checkpoint"):
+        replace(identity, parent="first").check(child)
