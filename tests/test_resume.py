@@ -285,6 +285,8 @@ def test_max_minutes_ends_a_run_early_and_says_so(ptft: Ptft, config: Path) -> N
     result = ptft("pretrain", config, "--json", "--set", "train.max_minutes=0.0001", "--set", "train.steps=1000")
     assert result.json["reason"] == "max_minutes reached"
     assert result.json["steps"] < 1000
+    enough = ("--set", "train.max_minutes=0.2", "--set", "train.steps=100")
+    assert ptft("pretrain", config, "--json", "--out", "whole", *enough).json["steps"] == 100
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(ptft: Ptft, config: Path) -> None:
@@ -295,6 +297,7 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(ptft: Ptft, config: P
     assert json.loads(Path("runs/run/status.json").read_text())["reason"] == "early stopping"
     lines = [json.loads(line) for line in Path("runs/run/metrics.jsonl").read_text().splitlines()]
     looks = [line for line in lines if "validation_loss" in line]
+    assert [look["step"] for look in looks] == list(range(5, result.json["steps"] + 1, 5))
     best = max(looks, key=lambda look: (look["validation_top1"], -look["validation_loss"]))
     found = checkpoint.read(Path(result.json["checkpoint"]))
     assert found.metadata.step == best["step"] < result.json["steps"]

@@ -235,6 +235,9 @@ def test_the_leak_check_costs_a_pass_that_is_told_and_can_be_left_out(ptft: Ptft
     without = ptft("pretrain", streaming, "--out", "b", "--set", "train.steps=3", "--set", "data.leak_check=false")
     assert "leak check" not in without.err
     assert not checkpoint.read(without.path).part("seen")
+    settings = ["--set", "train.steps=3", "--set", "data.leak_check=false", "--set", "transfer.recipe=full"]
+    tuned = ptft("finetune", streaming, "--from", checked.path, "--out", "c", *settings)
+    assert checkpoint.read(tuned.path).part("seen").keys() == checkpoint.read(checked.path).part("seen").keys()
     leak = ptft("leak", without.path, "--json")
     assert leak.json["num_seen"] == 0, "made again from the shards"
 
