@@ -168,8 +168,10 @@ def test_finetuning_resumes_without_the_source_file(ptft: Ptft, source: Path, ta
     source.unlink()
     resumed = ptft(*arguments, "--out", "cut", "--resume", "--set", "checkpoint.every={steps: 3}")
     assert "resumed at step 6 of 8" in resumed.err
-    last = [checkpoint.read(folder / "last.pt").tensors for folder in (whole.parent, resumed.path.parent)]
-    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+    found = [checkpoint.read(folder / "last.pt") for folder in (whole.parent, resumed.path.parent)]
+    assert all(torch.equal(tensor, found[1].tensors[name]) for name, tensor in found[0].tensors.items())
+    for key in ("lineage", "transfer", "start"):
+        assert getattr(found[0].metadata, key) == getattr(found[1].metadata, key)
 
 
 def test_finetune_needs_a_config_or_data_and_a_checkpoint(ptft: Ptft, target: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,7 @@ def test_inspect_tells_classes_format_and_digest(ptft: Ptft, trained: Path) -> N
     assert "blue, green, red" in told
     assert "12x12" in told
     assert "(verified)" in told
+    assert re.search(r"validation [\d.]+ % \([\d.]+ to [\d.]+, n = 6\)", told)
     assert ptft("inspect", trained, "--json").json["has_optimizer"] is True
 
 

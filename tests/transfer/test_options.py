@@ -1,5 +1,6 @@
 """Co-Tuning, soup, dropout and stochastic depth: what they compute, that they resume, and where they are refused."""
 
+import json
 import signal
 import time
 from collections.abc import Sequence
@@ -165,6 +166,8 @@ def test_a_soup_leaves_what_the_recipe_freezes_as_it_was_statistics_included(
     settings = sets("transfer.soup=2", "transfer.stages=[stage3]", "data.validation=0.3", recipe="surgical", lr=1e-4)
     found = checkpoint.read(ptft("finetune", "--from", source, "--data", photos, *settings).path)
     assert len(found.metadata.souped) == 2
+    (ingredient,) = Path("runs").glob("*/soup/*/summary.json")
+    assert "test" not in json.loads(ingredient.read_text()), "test images are seen by the run alone, once"
     before, after = checkpoint.read(source).weights(), found.weights()
     frozen = [name for name in before if name.startswith(("backbone.stage1.", "backbone.stage2."))]
     assert any(name.endswith("running_var") for name in frozen)
