@@ -54,8 +54,10 @@ def test_predictions_on_the_test_images_are_those_of_evaluate(ptft: Ptft, traine
     assert scores["num_examples"] == 30
 
 
-def test_evaluate_repeats_the_test_score_of_the_run(ptft: Ptft, config: Path) -> None:
-    summary = ptft("pretrain", config, "--json", "--set", "train.ema=0.5").json
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_evaluate_repeats_the_test_score_of_the_run(ptft: Ptft, config: Path, memory_format: str) -> None:
+    settings = ("--set", "train.ema=0.5", "--set", f"train.memory_format={memory_format}")
+    summary = ptft("pretrain", config, "--json", *settings).json
     again = ptft("evaluate", summary["checkpoint"], "--json").json
     for key in ("top1", "loss", "confusion", "per_class", "num_examples"):
         assert again[key] == summary["test"][key]

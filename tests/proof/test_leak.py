@@ -87,6 +87,20 @@ def test_the_check_can_be_turned_off(ptft: Ptft, config: Path) -> None:
     assert result.json["leak"] is None
 
 
+@pytest.mark.parametrize("error", [MemoryError("none left"), RuntimeError("no kernel"), ValueError("odd")])
+def test_a_check_that_cannot_be_made_does_not_fail_a_run_that_is_trained(
+    ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ptft.run.conclusion.check_task", fail)
+    result = ptft("pretrain", config, "--json")
+    assert (result.code, result.json["leak"]) == (0, None)
+    assert f"the leak check could not be made: {error}" in result.err
+    assert json.loads(Path("runs/run/status.json").read_text())["state"] == "done"
+
+
 def test_leak_tells_pairs_and_the_accuracy_with_and_without(ptft: Ptft, config: Path, parts: Path) -> None:
     plant(parts)
     path = ptft("pretrain", config).path
