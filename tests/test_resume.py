@@ -112,6 +112,10 @@ def test_a_run_that_died_between_two_names_of_a_checkpoint_keeps_the_right_best(
 ) -> None:
     settings = ["pretrain", "run.yaml", "--resume", "--set", "checkpoint.every={steps: 7}", "--out"]
     assert run(*settings, "died", cwd=tmp_path, before=partial(crash_after, links)).code == 9
+    if links:
+        last, best = (checkpoint.read(Path(f"died/checkpoints/{name}.pt")).metadata for name in ("last", "best"))
+        assert best.step >= last.progress["best_step"]
+        assert json.loads(Path("died/status.json").read_text())["step"] == last.step
     resumed = ptft(*settings, "died")
     assert resumed.code == 0, resumed.err
     assert differing(whole, resumed.path) == []
@@ -301,6 +305,17 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(ptft: Ptft, config: P
     best = max(looks, key=lambda look: (look["validation_top1"], -look["validation_loss"]))
     found = checkpoint.read(Path(result.json["checkpoint"]))
     assert found.metadata.step == best["step"] < result.json["steps"]
+    assert found.metadata.lineage[-1].top1 == best["validation_top1"]
+    for path in sorted(found.path.parent.glob("step-*.pt"))[-1:]:
+        own = checkpoint.read(path).metadata.lineage[-1]
+        assert (own.steps, own.top1) == (result.json["steps"], None)
+
+
+def test_as_many_checkpoints_as_asked_for_are_kept_each_with_its_own_step(ptft: Ptft, config: Path) -> None:
+    settings = ("--set", "checkpoint.every={steps: 3}", "--set", "checkpoint.keep=2", "--set", "train.steps=11")
+    folder = ptft("pretrain", config, *settings).path.parent
+    kept = [checkpoint.read(path).metadata for path in sorted(folder.glob("step-*.pt"))]
+    assert [found.step for found in kept] == [found.lineage[-1].steps for found in kept] == [9, 11]
 
 
 def test_a_finished_run_is_not_that_of_other_images(ptft: Ptft, config: Path, photos: Path, tmp_path: Path) -> None:
