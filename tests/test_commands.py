@@ -402,6 +402,16 @@ def test_a_last_step_that_spoils_the_weights_exits_6(ptft: Ptft, config: Path) -
     assert not list(Path("runs", "0.1", "checkpoints").glob("*.pt"))
 
 
+def test_a_defect_of_ptft_ends_the_run_as_failed(ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("defect")
+
+    monkeypatch.setattr("ptft.run.training.conclude", fail)
+    assert ptft("pretrain", config).code == 1
+    status = json.loads(Path("runs/run/status.json").read_text())
+    assert (status["state"], status["exit_code"], status["reason"]) == ("failed", 1, "KeyError('defect')")
+
+
 def test_a_finished_run_can_be_moved(ptft: Ptft, config: Path) -> None:
     ptft("pretrain", config)
     Path("runs/run").rename("moved")

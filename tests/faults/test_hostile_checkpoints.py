@@ -56,6 +56,20 @@ def test_no_payload_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     tell(f"payloads refused, force={force}", passed, len(PAYLOADS))
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("entry named twice", "two parts of it have the same name"),
+        ("second pickle", "something follows the end of its content"),
+    ],
+)
+def test_what_two_readers_could_take_for_two_things_is_refused_as_that(tmp_path: Path, kind: str, words: str) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(payload_files(tmp_path / "executed")[kind])
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.read_weights(path)
+
+
 def test_the_variable_of_torch_does_not_win_over_the_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch itself does with the variable: without the argument the payload runs, with it not."""
     target = tmp_path / "executed"
