@@ -120,7 +120,7 @@ def _history(run: RunRecord) -> list[Section]:
     summary = run.summary or {}
     sections = []
     if tensors := summary.get("transfer"):
-        sections.append(Section("Transfer", _transfer(tensors)))
+        sections.append(Section("Transfer", _transfer(tensors, summary.get("start", ()))))
     if lineage := summary.get("lineage"):
         sections.append(Section("Lineage", [lineage_graph(lineage, summary["digest"])]))
     if bad := summary.get("bad_images"):
@@ -128,11 +128,11 @@ def _history(run: RunRecord) -> list[Section]:
     return sections
 
 
-def _transfer(tensors: list[dict[str, str]]) -> list[Block]:
+def _transfer(tensors: list[dict[str, str]], start: Sequence[str]) -> list[Block]:
     told = Counter(tensor["outcome"] for tensor in tensors)
     counts = ", ".join(f"{number:,} {outcome}" for outcome, number in told.items())
     remarkable = [tensor for tensor in tensors if tensor["outcome"] != "loaded"]
-    blocks: list[Block] = [Prose(f"Of {len(tensors):,} tensors: {counts}.")]
+    blocks: list[Block] = [Prose(f"Of {len(tensors):,} tensors: {counts}."), *map(Prose, start)]
     if remarkable:
         blocks.append(_tensors(remarkable[:_MAX_OPEN_ROWS], "Tensors that were not loaded as they were."))
     return [*blocks, Fold("Every tensor", [_tensors(tensors, "What became of each tensor.")])]

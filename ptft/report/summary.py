@@ -65,6 +65,7 @@ class Summary:
             "leak": self.leak.as_dict() if self.leak else None,
             "bad_images": list(self.bad_images),
             "lineage": [ancestor.model_dump(mode="json") for ancestor in metadata.lineage],
+            "start": list(metadata.start),
             "transfer": list(metadata.transfer),
             "environment": metadata.environment,
         }

@@ -65,6 +65,9 @@ def test_every_promised_section_is_there_after_finetuning(ptft: Ptft, run: Path,
     assert "pretrain small-cnn" in told
     assert "finetune small-cnn" in told
     assert f"ptft finetune --from {run}" in told
+    summary = json.loads((checkpoint.parent.parent / "summary.json").read_text())
+    assert [sentence.split(":")[0] for sentence in summary["start"]] == ["proof", "auto", "auto"]
+    assert all(sentence[:30] in told for sentence in summary["start"])
 
 
 def test_where_the_images_are_gone_the_page_says_so_and_keeps_the_numbers(ptft: Ptft, run: Path, photos: Path) -> None:
