@@ -212,7 +212,6 @@ def prepare_part(
     format_: Format,
     *,
     labelling: Labelling = ONE_CLASS,
-    check_stop: Callable[[], None] = lambda: None,
     cache: Cache | None = None,
 ) -> tuple[Examples, Sequence[str]]:
     """Decodes records for evaluation or prediction, labels matched to `classes` by name (-1 without a label).
@@ -221,7 +220,7 @@ def prepare_part(
         The images that could be read, and one line for each of the others.
     """
     size, channels = format_.image_size, format_.in_channels
-    loaded = load(records, config, size=size, channels=channels, check_stop=check_stop, cache=cache)
+    loaded = load(records, config, size=size, channels=channels, check_stop=lambda: None, cache=cache)
     names = [record.name for record in loaded.records]
     return Examples(loaded.images, labelling.encode(loaded.records, classes), names), loaded.bad
 

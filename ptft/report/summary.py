@@ -31,7 +31,7 @@ class Summary:
         seconds: spent in training.
         reason: why training ended.
         bad_images: one line for each image that was left out.
-        calibration: of the test part, else validation (`ptft.report.evidence.describe_confidence`); None without any.
+        calibration: of the test part, else validation (`ptft.report.evidence.describe_calibration`); None without any.
         leak: whether training has seen test images; None where it was not checked.
     """
 
