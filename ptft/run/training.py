@@ -1,11 +1,9 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
@@ -18,7 +16,7 @@ from ptft.data.records import PARTS, Part
 from ptft.distributed.ranks import Ranks
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
-from ptft.report.console import Console, duration
+from ptft.report.console import Console, duration, silent
 from ptft.report.journal import Journal, Unwritten
 from ptft.report.measure import told_steps
 from ptft.report.summary import Summary
@@ -184,14 +182,14 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
         inner.stop.folder = session.folder.path  # it is the run itself that a signal stops and --resume goes on with
         return finetune(own, source, inner, read=("train", "validation"), draw=False)
 
-    with Path(os.devnull).open("w") as nowhere:
+    with silent() as console:
         run_in_folder(
             folder,
             config,
             work,
             source=source,
             resume=True,
-            console=Console(nowhere),
+            console=console,
             command=session.command,
             stop=session.stop,
             cache=session.cache,
