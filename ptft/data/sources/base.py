@@ -1,6 +1,7 @@
 """The keys that every data source shares: which classes, what is held out, how images are decoded."""
 
 import os
+import sys
 from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -142,6 +143,10 @@ class DataConfig(Config):
         if self.store_size is not None and self.image_size is not None:
             check_store_size(self.store_size, self.image_size)
         return self
+
+    def tolerant(self) -> Self:
+        """The same with every bad image left out, so that the others can be looked at."""
+        return self.model_copy(update={"on_bad_image": "skip", "max_bad_images": sys.maxsize})
 
     def home(self) -> Path | None:
         """The folder that the names of its image files are relative to; None for a source that holds no image files."""
