@@ -189,7 +189,7 @@ def predict_cells(setting: Setting, cells: Sequence[Cell]) -> None:
             classifier = load_classifier(found).to(device)
             predicted = predictions_of(classifier, examples, format_of(found), device)
             result = {
-                "listing": listing_of({"train": [], "validation": [], "test": parts["test"]}),
+                "listing": listing_of({"test": parts["test"]}),
                 "labels": predicted.labels.tolist(),
                 "predicted": predicted.logits.argmax(dim=1).tolist(),
             }

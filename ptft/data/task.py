@@ -226,8 +226,9 @@ def prepare_part(
 
 
 def listing_of(records: Mapping[Part, Sequence[Record]], labelling: Labelling = ONE_CLASS) -> str:
-    """SHA-256 over the part, label and name of every image."""
-    lines = sorted(f"{part}\0{labelling.text(record)}\0{record.name}" for part in PARTS for record in records[part])
+    """SHA-256 over the part, label and name of every image; a part without any may be left out."""
+    named = [(part, record) for part, own in records.items() for record in own]
+    lines = sorted(f"{part}\0{labelling.text(record)}\0{record.name}" for part, record in named)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -119,9 +119,7 @@ def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
     """`section.key` of every key; durations stay whole."""
     flat: dict[str, Any] = {}
     for section, value in sections.items():
-        flat |= {f"{section}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {}
-        if not isinstance(value, dict):
-            flat[section] = value
+        flat |= {f"{section}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {section: value}
     return flat
 
 

@@ -22,6 +22,7 @@ from ptft.report.measure import told_steps
 from ptft.report.summary import Summary
 from ptft.run.assembly import Prepared
 from ptft.run.conclusion import conclude
+from ptft.run.decisions import known
 from ptft.run.drift import flat
 from ptft.run.identity import Identity, newest_checkpoint
 from ptft.run.interpolation import interpolate
@@ -198,19 +199,16 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
 
 def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Mapping[str, Tensor]:
     """Fingerprints for the checkpoints. Of images that are decoded later they cost a pass, told before it begins."""
-    inherited = saved.part("seen") if saved else prepared.inherited.seen
-    cache = session.cache.open(session.console.say)
-    if not prepared.config.data.decodes_later:
-        return with_own(prepared.task, inherited, session.stop.check, cache)
-    if not prepared.config.data.leak_check:
+    inherited, data = saved.part("seen") if saved else prepared.inherited.seen, prepared.config.data
+    if data.decodes_later and not data.leak_check:
         return inherited
-    if not saved:
+    if data.decodes_later and not saved:
         count = len(prepared.task.train)
         session.console.say(
             f"leak check: one pass over {count:,} training images before the first step; data.leak_check: false goes "
             "without."
         )
-    return with_own(prepared.task, inherited, session.stop.check, cache)
+    return with_own(prepared.task, inherited, session.stop.check, session.cache.open(session.console.say))
 
 
 def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], TaskScores]:
@@ -246,7 +244,7 @@ def _plan(prepared: Prepared) -> Plan:
         evaluate_every=period(config.train.evaluate_every),
         save_every=period(config.checkpoint.every),
         log_every=max(1, num_steps // 200),
-        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr or config.optim.usual_lr,
+        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else known(config.optim.lr),
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
         on_nonfinite=config.train.on_nonfinite,
