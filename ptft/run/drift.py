@@ -79,10 +79,10 @@ class ConfigDrift:
         moves_data: whether the images lie elsewhere, or are others.
     """
 
-    refused: tuple[str, ...]
-    accepted: tuple[str, ...]
-    prolongs: bool
-    moves_data: bool
+    refused: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    prolongs: bool = False
+    moves_data: bool = False
 
 
 def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift, RunConfigT]:
