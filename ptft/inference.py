@@ -123,7 +123,7 @@ def evaluate_checkpoint(
         raise DataError(f"{where}: no image could be read.")
     device = pick_device("auto", None if ranks.is_alone else ranks.place.local_rank)
     classifier, tally = load_classifier(found).to(device), task.tally(classes, scale_of(found), device)
-    scores = evaluate(classifier, examples, format_of(found), len(classes), device, tally=tally, ranks=ranks)
+    scores = evaluate(classifier, examples, format_of(found), tally, device, ranks=ranks)
     described = describe_scores(scores, classes)
     console.say(f"{path} on {where}:")
     report_of(task.name).tell(console, described, classes)

@@ -217,17 +217,7 @@ def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Calla
 
     def score(classifier: Classifier, part: Part) -> TaskScores:
         examples, tally = task.parts[part], prepared.tally(device)
-        return evaluate(
-            classifier,
-            examples,
-            task.format,
-            len(task.classes),
-            device,
-            precision,
-            session.stop.check,
-            tally,
-            session.ranks,
-        )
+        return evaluate(classifier, examples, task.format, tally, device, precision, session.stop.check, session.ranks)
 
     return score
 
