@@ -9,6 +9,13 @@ Names = Annotated[tuple[str, ...], Strict(False)]
 """A YAML list of strings, kept as a tuple (a strict tuple would refuse the list that YAML gives)."""
 
 
+def different(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names; raises ValueError when one is there twice."""
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"named more than once: {', '.join(repeated)}")
+    return names
+
+
 class Config(BaseModel):
     """A frozen section of a config: unknown keys refused, no conversion between types, no NaN.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
-from ptft.config.base import Config, Names
+from ptft.config.base import Config, Names, different
 from ptft.data.records import Part, Source
 
 MIN_IMAGE_SIZE = 8
@@ -124,9 +124,7 @@ class DataConfig(Config):
     def _two_different_classes(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if classes is None:
             return None
-        if repeated := sorted({name for name in classes if classes.count(name) > 1}):
-            raise ValueError(f"named more than once: {', '.join(repeated)}")
-        if len(classes) < 2:
+        if len(different(classes)) < 2:
             raise ValueError("a classifier needs at least 2 classes")
         return classes
 
