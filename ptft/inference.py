@@ -106,8 +106,8 @@ def evaluate_checkpoint(
     classes, task = found.metadata.classes, task_of(found)
     source, config = test_source(found, data)
     records, where = source.records, source.origin
-    if data is not None and is_own(found, data):
-        console.say(f"ptft: {data} is what the checkpoint was trained on. Leave --data out to score its test images.")
+    if data is not None and (caution := _caution(found, data)):
+        console.say(f"ptft: {data} {caution}")
     if strangers := task.labelling().strangers(records, classes):
         raise DataError(
             f"{where}: the checkpoint does not know class {', '.join(map(repr, strangers))}. "
@@ -233,11 +233,39 @@ def _part_of(source: Source) -> str:
     return f", its {folders.pop()} part" if len(folders) == 1 and folders <= PART_NAMES.keys() else ""
 
 
-def is_own(found: Checkpoint, data: Path) -> bool:
-    """Whether a folder or CSV file is the one that a checkpoint was trained on."""
+def with_own(found: Checkpoint, data: Path) -> Checkpoint | None:
+    """The checkpoint, the images it was trained with and judged by read from `data`; None where others are there.
+
+    Args:
+        found: the checkpoint, which may say another place for them, or the same as seen from another folder.
+        data: folder or table; its images are told by part, label and name.
+    """
     own = found.metadata.config.get("data")
-    place = (own.get("root") or own.get("path")) if isinstance(own, dict) else None
-    return isinstance(place, str) and real_path(user_path(place)) == real_path(data)
+    own = own if isinstance(own, dict) else {}
+    if (key := next((key for key in ("path", "root") if own.get(key)), None)) is None:
+        return None
+    config = {**found.metadata.config, "data": {**own, key: str(user_path(data))}}
+    moved = replace(found, metadata=found.metadata.model_copy(update={"config": config}))
+    try:
+        own_records(moved)
+    except (DataError, CheckpointError):
+        return None
+    return moved
+
+
+def _caution(found: Checkpoint, data: Path) -> str:
+    """What to know of scores on images that were, or may have been, trained on; empty where nothing says so."""
+    own = found.metadata.config.get("data")
+    places = (own.get("path"), own.get("root")) if isinstance(own, dict) else ()
+    is_there = real_path(user_path(data)) in [real_path(user_path(place)) for place in places if place]
+    if with_own(found, data):
+        advice = " Leave --data out to score its test images." if is_there else ""
+        return f"is what the checkpoint was trained on.{advice}"
+    if is_there:
+        return (
+            "is the path that the checkpoint's images had; others are there: `ptft leak` tells which were trained on."
+        )
+    return ""
 
 
 def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, stream: TextIO, console: Console) -> int:

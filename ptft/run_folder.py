@@ -186,6 +186,12 @@ class RunFolder:
         }
         write_text_durably(self.status, json.dumps(status) + "\n")
 
+    def write_begin(self) -> None:
+        """Says in status.json that the run is going on, at the step it was left at; a run that is done stays done."""
+        before = self.read_status()
+        if before.get("state") != "done":
+            self.write_status("running", before.get("step", 0), before.get("num_steps", 0))
+
     def write_end(self, state: RunStatus, exit_code: int, reason: str) -> None:
         """Adds to status.json how a run ended early; a finished run that was refused to go on stays finished."""
         before = self.read_status()

@@ -6,11 +6,13 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from faults.program import run
 from making import COLOURS, Ptft, make_images, run_process, write_config
+from PIL import Image
 from torch import Tensor, nn
 
 from ptft.models.classifier import Classifier
@@ -248,6 +250,28 @@ def test_missing_data_exits_3_and_the_run_can_be_started_again(ptft: Ptft, tmp_p
     assert json.loads(Path("runs/run/status.json").read_text())["exit_code"] == 3
     make_images(tmp_path / "photos", COLOURS, 10)
     assert ptft("pretrain", config).code == 0
+
+
+def test_a_run_that_reads_its_images_is_running_whatever_the_last_attempt_came_to(
+    ptft: Ptft, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, seen = Image.open, []
+
+    def watched(*arguments: Any, **more: Any) -> Image.Image:
+        seen.append(json.loads(Path("runs/run/status.json").read_text()))
+        return opened(*arguments, **more)
+
+    monkeypatch.setattr(Image, "open", watched)
+    assert ptft("pretrain", config, "--set", "data.max_pixels=1").code == 3
+    assert [status["state"] for status in seen] == ["running"] * len(seen)
+    assert "ended before it began" in ptft("report", "runs/run").err
+    seen.clear()
+    assert ptft("pretrain", config, "--set", "train.steps=1", "--no-cache").code == 0
+    assert seen[0]["state"] == "running"
+    assert "reason" not in seen[0]
+    Path("runs/run/config.yaml").unlink()
+    Path("runs/run/status.json").write_text(json.dumps(seen[0]))
+    assert "is reading its images" in ptft("report", "runs/run").err
 
 
 def test_a_loss_that_is_not_finite_exits_6_and_leaves_no_bad_checkpoint(ptft: Ptft, config: Path) -> None:

@@ -160,6 +160,22 @@ def test_evaluate_refuses_its_own_data_when_images_were_added(ptft: Ptft, traine
     assert "may have been trained on" in result.err
 
 
+def test_a_checkpoint_knows_its_own_images_wherever_they_lie_and_others_of_the_same_path(
+    ptft: Ptft, trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, own, others = trained.resolve(), photos.resolve(), tmp_path / "elsewhere" / photos.name
+    make_images(others, COLOURS, 7)
+    monkeypatch.chdir(others.parent)
+    shutil.copytree(own, "moved")
+    for place in (own, Path("moved")):
+        assert "is what the checkpoint was trained on" in ptft("evaluate", trained, "--data", place).err
+        assert ptft("leak", trained, "--data", place, "--json").json["num_test"] == 12
+    assert ptft("leak", trained, "--data", photos.name, "--json").json["num_test"] == 3 * 7
+    told = ptft("evaluate", trained, "--data", photos.name).err
+    assert "is what the checkpoint was trained on" not in told
+    assert "photos is the path that the checkpoint's images had; others are there" in told
+
+
 @pytest.mark.parametrize(
     ("splits", "num_scored"),
     [(("train", "val", "test", "test"), 6), (("train", "val"), 3), (("test",), 3), (("val",), 3), (("train",), None)],

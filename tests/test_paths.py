@@ -36,8 +36,8 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_given(
     assert ptft("leak", "~/source.pt", "--data", "~/photos", "--pictures", "~/pairs.png").code == 0
     assert (home / "pairs.png").exists()
     own = ptft("evaluate", "~/source.pt", "--data", "~/photos")
-    assert "is what the checkpoint was trained on" not in own.err
-    assert "is what the checkpoint was trained on" in ptft("evaluate", tuned, "--data", "~/photos").err
+    assert "Leave --data out" not in own.err
+    assert "Leave --data out" in ptft("evaluate", tuned, "--data", "~/photos").err
     assert not Path("~").exists()
 
 

@@ -17,7 +17,7 @@ from ptft.data.records import Record
 from ptft.data.sources import Csv, DataConfig, Hub, open_parts
 from ptft.data.task import Examples, prepare_part
 from ptft.errors import DataError, UsageError
-from ptft.inference import is_own, load_classifier, own_records, task_of, test_source
+from ptft.inference import load_classifier, own_records, task_of, test_source, with_own
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
@@ -103,8 +103,8 @@ def check_checkpoint(
         DataError: the data cannot.
     """
     found, cache = checkpoint.read(path), options.open(console.say)
-    if data is not None and is_own(found, data):
-        data = None
+    if data is not None and (own := with_own(found, data)):
+        found, data = own, None
     source, config = test_source(found, data)
     records, where = source.records, source.origin
     if source.passed_over:

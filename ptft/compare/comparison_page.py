@@ -7,7 +7,7 @@ from ptft.compare.design import ARM_NAMES, Arm, told_seeds
 from ptft.compare.verdict import Verdict
 from ptft.config.yaml_text import to_yaml
 from ptft.proof.spread import Spread
-from ptft.report.figures import INK, blank, curve, legend_below, picture
+from ptft.report.figures import INK, along_steps, blank, curve, legend_below, picture
 from ptft.report.leak_sections import leak_sections
 from ptft.report.page import Block, Cell, Code, Fact, Fold, Page, Picture, Prose, Section, Table, count, percent
 
@@ -103,7 +103,7 @@ def _curves(point: Point) -> Picture:
         curve(axes, steps, [100 * top1 for _, top1 in arm.curve], index, ARM_NAMES[name])
     end = 100 * point.arms["random"].curve[-1][1]
     axes.axhline(end, color=INK, linewidth=1, linestyle=(0, (3, 3)))
-    axes.set(xlabel="step", ylabel="validation accuracy (%)")
+    along_steps(axes, "validation accuracy (%)")
     legend_below(axes, 2)
     return picture(
         figure,

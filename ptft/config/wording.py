@@ -41,6 +41,12 @@ def shown(value: Any) -> str:
     return printable(str(value))
 
 
+def rounded(value: float, digits: int = 4) -> str:
+    """A number of any unit to so many significant digits: `0.008358`, `37.2`, `250,000`; whole ones are not cut."""
+    short = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if 1_000 <= abs(float(short)) < 1e15 else short
+
+
 def listed(words: list[str], limit: int = 20) -> str:
     """`a, b, c`, at most `limit` of them."""
     return ", ".join([*map(printable, words[:limit]), *(["…"] if len(words) > limit else [])])

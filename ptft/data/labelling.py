@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ptft.config.wording import rounded
 from ptft.data.records import Record, Source
 from ptft.errors import DataError
 
@@ -213,8 +214,10 @@ class Numbers:
         return [len(labels)] * num_classes
 
     def told(self, labels: Tensor, num_classes: int) -> list[str]:
+        means, least, most = (values.tolist() for values in (labels.mean(0), labels.amin(0), labels.amax(0)))
         return [
-            f"{column.mean():.4g} on average, {column.amin():.4g} to {column.amax():.4g}" for column in labels.unbind(1)
+            f"{rounded(mean)} on average, {rounded(low)} to {rounded(high)}"
+            for mean, low, high in zip(means, least, most, strict=True)
         ]
 
     def scale(self, labels: Tensor, classes: Sequence[str]) -> Scale | None:

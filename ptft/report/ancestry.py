@@ -6,6 +6,7 @@ from typing import Any
 
 from ptft import checkpoint
 from ptft.checkpoint import Checkpoint
+from ptft.config.wording import rounded
 from ptft.data.sources.listing import printable
 from ptft.errors import CheckpointError
 from ptft.models.outline import outline
@@ -152,7 +153,7 @@ def _outputs(described: dict[str, Any]) -> list[str]:
     if task == "single-label":
         return [f"  {noun:<11} {len(names)}: {', '.join(names)}"]
     scale = zip(names, described["target_mean"], described["target_std"], strict=False)
-    told = [f"{name} ({mean:.4g} ± {std:.4g} in training)" for name, mean, std in scale] or names
+    told = [f"{name} ({rounded(mean)} ± {rounded(std)} in training)" for name, mean, std in scale] or names
     return [f"  {'task':<11} {task}", f"  {noun:<11} {len(names)}: {', '.join(told)}"]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from torch import isin, tensor
 
 from ptft.report.evidence import FeatureMap
-from ptft.report.figures import INK, blank, curve, legend_below, picture, style_of
+from ptft.report.figures import INK, along_steps, blank, curve, legend_below, picture, style_of
 from ptft.report.measure import ACCURACY, Measure
 from ptft.report.page import Picture
 from ptft.report.run_record import RunRecord
@@ -29,7 +29,7 @@ def draw_loss(runs: Sequence[RunRecord], measure: Measure = ACCURACY) -> Picture
             curve(axes, *_column(run, "train_loss"), index, "training" if len(runs) == 1 else run.name)
     if len(runs) == 1 and _column(runs[0], "validation_loss")[0]:
         curve(axes, *_column(runs[0], "validation_loss"), index=1, label="validation")
-    axes.set(xlabel="step", ylabel=measure.loss_axis)
+    along_steps(axes, measure.loss_axis)
     legend_below(axes, 2)
     return picture(figure, f"{_told(runs)} loss against the step.", measure.loss_told)
 
@@ -48,7 +48,7 @@ def draw_measure(runs: Sequence[RunRecord], measure: Measure = ACCURACY) -> Pict
             label = "validation" if len(runs) == 1 else run.name
             # A lone run has validation in the same colour as beside the training loss.
             curve(axes, steps, shares, index if len(runs) > 1 else 1, label, band if len(told) <= _MAX_BANDS else None)
-    axes.set(xlabel="step", ylabel=measure.axis)
+    along_steps(axes, measure.axis)
     if len(runs) > 1:
         legend_below(axes, 2)
     elif runs[0].summary:

@@ -80,6 +80,12 @@ def curve(axes: "Axes", x: list[float], y: list[float], index: int, label: str, 
         axes.fill_between(x, *band, color=colour, alpha=0.18, linewidth=0)
 
 
+def along_steps(axes: "Axes", ylabel: str) -> None:
+    """Names the axes of a curve over steps, which are whole numbers, also where they are few."""
+    axes.set(xlabel="step", ylabel=ylabel)
+    axes.locator_params(axis="x", integer=True)
+
+
 def legend_below(axes: "Axes", columns: int) -> None:
     """The legend under the axes, where it covers nothing, however many entries there are."""
     axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.21), ncols=columns, frameon=False, labelcolor=INK,

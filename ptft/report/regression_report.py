@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ptft.checkpoint import Metadata
+from ptft.config.wording import rounded
 from ptft.data.labelling import Scale
 from ptft.data.records import Part
 from ptft.data.task import Examples
@@ -34,14 +35,14 @@ class RegressionReport:
         rows = [
             [
                 row["target"],
-                _number(row["mae"]),
+                rounded(row["mae"]),
                 _ends(row, "mae"),
-                _number(row["mae_of_mean"]),
-                _number(row["rmse"]),
+                rounded(row["mae_of_mean"]),
+                rounded(row["rmse"]),
                 f"{row['r2']:.3f}",
                 f"{row['r2_low']:.3f} to {row['r2_high']:.3f}",
-                _number(row["low"]),
-                _number(row["high"]),
+                rounded(row["low"]),
+                rounded(row["high"]),
             ]
             for row in scores["per_target"]
         ]
@@ -74,8 +75,8 @@ class RegressionReport:
         errors = [
             Fact(
                 f"MAE of {row['target']}",
-                _number(row["mae"]),
-                f"{_ends(row, 'mae')}, {n}; of the training mean: {_number(row['mae_of_mean'])}",
+                rounded(row["mae"]),
+                f"{_ends(row, 'mae')}, {n}; of the training mean: {rounded(row['mae_of_mean'])}",
             )
             for row in scores["per_target"][:_MOST_FACTS]
         ]
@@ -83,7 +84,7 @@ class RegressionReport:
 
     def sections(self, run: RunRecord) -> list[Section]:
         scores = run.scores or {}
-        columns = ["target", "MAE", "95 % interval", "MAE of the mean", "RMSE", "R²"]
+        columns = ["target", "MAE", "95 % interval", "of the mean", "RMSE", "R²"]
         told = (
             f"Of {scores['num_examples']:,} {run.part} images. MAE: mean absolute error, in the target's own unit; "
             "beside it that of predicting the mean of the training images always. RMSE: root of the mean squared "
@@ -134,7 +135,7 @@ def _caption(
 ) -> str:
     worst = int(errors[row].argmax())
     value, told = float(truth[row, worst]), float(predicted[row, worst])
-    return f"{targets[worst]} {_number(value)}\npredicted {_number(told)}\n{short_name(examples.names[row])}"
+    return f"{targets[worst]} {rounded(value)}\npredicted {rounded(told)}\n{short_name(examples.names[row])}"
 
 
 def _name(scores: Mapping[str, Any]) -> str:
@@ -150,17 +151,13 @@ def _target_row(row: dict[str, Any]) -> list[str | Cell]:
         _cell(row["rmse"]),
         Cell(f"{row['r2']:.3f}", row["r2"]),
         Cell(f"{row['r2_low']:.3f} to {row['r2_high']:.3f}", row["r2_low"]),
-        Cell(f"{_number(row['low'])} to {_number(row['high'])}", row["high"] - row["low"]),
+        Cell(f"{rounded(row['low'], 3)} to {rounded(row['high'], 3)}", row["high"] - row["low"]),
     ]
 
 
 def _cell(value: float) -> Cell:
-    return Cell(_number(value), value)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return Cell(rounded(value), value)
 
 
 def _ends(row: Mapping[str, Any], key: str) -> str:
-    return f"{_number(row[f'{key}_low'])} to {_number(row[f'{key}_high'])}"
+    return f"{rounded(row[f'{key}_low'], 3)} to {rounded(row[f'{key}_high'], 3)}"

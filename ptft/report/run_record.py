@@ -94,8 +94,11 @@ def _check(folder: RunFolder) -> None:
         hint = f"Name the run's folder: {run}" if RunFolder(run).is_started() else "Name the folder of a run"
         raise UsageError(f"{path} is a file. {hint}.")
     if not folder.is_started():
-        if reason := (_parse(folder.status) or {}).get("reason"):
+        status = _parse(folder.status) or {}
+        if reason := status.get("reason"):
             raise UsageError(f"{path}: the run in it ended before it began, so there is nothing to show: {reason}")
+        if status.get("state") == "running":
+            raise UsageError(f"{path}: the run in it is reading its images, or was killed then. Nothing to show yet.")
         inside = sorted(str(found.parent) for found in path.glob("*/config.yaml"))[:3]
         hint = f" Runs are in it: {', '.join(inside)}." if inside else " Name the folder that --out or runs/NAME named."
         raise UsageError(f"{path} is not a run folder: no config.yaml in it.{hint}")

@@ -106,6 +106,8 @@ def run_in_folder(
             stop.folder = folder.path
             _open_log(folder, console, drift.accepted, ranks)
             with end_recorded(folder if ranks.is_first else None, console), _together(folder, ranks):
+                if ranks.is_first:
+                    folder.write_begin()
                 session = Session(folder, console, stop, command, ranks, Agreement(ranks, stop), cache)
                 return work(config, session).as_dict()
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptft.config.wording import rounded
 from ptft.data.labelling import Scale
 from ptft.tasks.resampling import intervals
 
@@ -77,7 +78,7 @@ class RegressionScores:
         told = [f"{mean} {found['r2']:.3f} (95 % interval {found['r2_low']:.3f} to {found['r2_high']:.3f})"]
         for name in self.targets:
             value, low, high = (found[f"mae_{name}{end}"] for end in ("", "_low", "_high"))
-            told.append(f"MAE of {name} {value:.3g} ({low:.3g} to {high:.3g})")
+            told.append(f"MAE of {name} {rounded(value, 3)} ({rounded(low, 3)} to {rounded(high, 3)})")
         return ", ".join([*told, f"n = {self.num_examples:,}"])
 
     def per_target(self) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import SGD
 
 from ptft.data.batches import Batch
 from ptft.distributed.ranks import ALONE, Ranks
@@ -87,8 +88,9 @@ class Stepper:
         loss = self._gradient(state, own, buffers)
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(state)
-        self._draw_back(state)
-        self._move(state, torch.isfinite(loss) & torch.isfinite(norm), buffers)
+        is_finite = torch.isfinite(loss) & torch.isfinite(norm)
+        self._draw_back(state, is_finite)
+        self._move(state, is_finite, buffers)
         state.optimizer.zero_grad(set_to_none=True)
         return loss, norm
 
@@ -198,17 +200,28 @@ class Stepper:
         # In fp16 an overflow is ordinary: the scaler skips the step and lowers its scale.
         return norm.nan_to_num(0, 0, 0) if state.scaler.is_enabled() else norm
 
-    def _draw_back(self, state: State) -> None:
-        """Adds the gradient of L2-SP, α (w − w₀), to that of the backbone's trained weights.
+    @torch.no_grad()
+    def _draw_back(self, state: State, is_finite: Tensor) -> None:
+        """Draws the backbone's trained weights w to their start w₀, as the optimizer decays weights, in place of that.
 
-        After clipping, as weight decay is added, which it replaces: with SGD it is eq. 4 of Li et al. 2018 ("Explicit
-        inductive bias for transfer learning with convolutional networks"), whose β is the head's weight decay.
+        SGD gets α (w − w₀) added to the gradient, after clipping: eq. 4 of Li et al. 2018 ("Explicit inductive bias
+        for transfer learning with convolutional networks"), whose β is the head's weight decay. Others would rescale
+        it with the gradient (Loshchilov & Hutter 2019, section 2): w moves by lr α (w₀ − w), unless `is_finite`, bool
+        (), is false.
         """
         if self.regime is None or not self.regime.l2_sp:
             return
-        for name, parameter in state.model.named_parameters():
-            if parameter.grad is not None and name.startswith("backbone."):
-                parameter.grad.add_(parameter.detach() - state.start[name], alpha=self.regime.l2_sp)
+        names = {parameter: name for name, parameter in state.model.named_parameters() if name.startswith("backbone.")}
+        for group in state.optimizer.param_groups:
+            share = is_finite * (group["lr"] * group.get("lr_factor", 1.0) * self.regime.l2_sp)
+            for parameter in group["params"]:
+                if parameter.grad is None or parameter not in names:
+                    continue
+                start = state.start[names[parameter]]
+                if isinstance(state.optimizer, SGD):
+                    parameter.grad.add_(parameter - start, alpha=self.regime.l2_sp)
+                else:
+                    parameter.lerp_(start, share)
 
     def _move(self, state: State, is_finite: Tensor, buffers: Sequence[Tensor]) -> None:
         """The optimizer's step and all that follows from it, or nothing where `is_finite`, bool (), is false."""

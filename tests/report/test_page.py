@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ptft.report import figures
+from ptft.report.figures import along_steps, blank, curve
 from ptft.report.page import Cell, Code, Fact, Fold, Gallery, Graph, Node, Page, Prose, Section, Table, count, percent
 from ptft.report.page import write_page as write
 from ptft.report.pixels import thumbnail, with_heat
@@ -136,3 +137,11 @@ def test_a_heat_map_is_beside_the_image_and_brightest_where_the_heat_is() -> Non
     assert both[:, :, :8].equal(image.expand(3, -1, -1))
     painted = both[:, :, 8:].float().mean(dim=0)
     assert painted[:4, 4:].mean() > 1.5 * painted[4:, :4].mean()
+
+
+def test_steps_are_whole_numbers_also_where_they_are_few() -> None:
+    _, axes = blank()
+    curve(axes, [1.0, 2.0], [0.0, 1.0], 0, "training")
+    assert not all(tick.is_integer() for tick in axes.get_xticks()), "matplotlib's own"
+    along_steps(axes, "loss")
+    assert all(tick.is_integer() for tick in axes.get_xticks())

@@ -56,15 +56,16 @@ def test_the_checkpoint_has_mean_and_deviation_of_the_training_images(
     assert metadata.target_std == pytest.approx(train.std(axis=0))
     told = ptft("inspect", numbers).out
     assert re.search(r"task +regression", told)
-    assert f"light ({train[:, 0].mean():.4g} ± {train[:, 0].std():.4g} in training)" in told
+    assert f"light ({train[:, 0].mean():,.0f} ± {train[:, 0].std():.4g} in training)" in told
     assert re.search(r"validation mean R² -?[\d.]+ \(95 % interval .*MAE of light [\d.]+ \(.*n = 12", told)
 
 
 def test_check_tells_the_range_of_each_target(ptft: Ptft, shapes: Shapes, tmp_path: Path) -> None:
     found = ptft("check", write(tmp_path / "run.yaml", NUMBERS))
     train = truth_of(shapes, "train")
-    ends = f"{train[:, 0].min():.4g} to {train[:, 0].max():.4g}"
-    assert f"{train[:, 0].mean():.4g} on average, {ends}" in found.err
+    for column, form in zip(train.T, (",.0f", ".4g"), strict=True):  # about 1,030 and -0.3
+        mean, low, high = (format(value, form) for value in (column.mean(), column.min(), column.max()))
+        assert f"{mean} on average, {low} to {high}" in found.err
 
 
 def test_the_page_leads_with_r2_interval_n_and_tells_the_error_of_the_mean(ptft: Ptft, numbers: Path) -> None:

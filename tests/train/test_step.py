@@ -135,14 +135,19 @@ def test_clipping_scales_the_gradient_to_the_norm_and_reports_the_one_before() -
     torch.testing.assert_close(moved[1] * 10, moved[0], rtol=1e-3, atol=1e-6)
 
 
-def test_l2_sp_draws_the_backbone_alone_whatever_else_of_the_start_is_kept() -> None:
+@pytest.mark.parametrize(
+    "optim",
+    [Sgd(weight_decay=0, momentum=0), AdamW(name="adamw", weight_decay=0), Muon(name="muon", weight_decay=0)],
+    ids=lambda optim: optim.name,
+)
+def test_l2_sp_draws_the_backbone_alone_whatever_else_of_the_start_is_kept(optim: Sgd | AdamW | Muon) -> None:
     """With an interpolation the head's start is kept too (eq. 4 of Li et al. 2018 has no w₀ for it)."""
     found = []
     for alpha in (None, 0.5):
         state = make_state()
         state.start = {name: tensor + 1.0 for name, tensor in state.model.state_dict().items()}
         regime = Regime.of(TransferConfig(recipe="full", l2_sp=alpha), state.model, num_steps=1)
-        state.optimizer = Sgd(weight_decay=0, momentum=0).build(state.model, regime.groups(state.model))
+        state.optimizer = optim.build(state.model, regime.groups(state.model))
         make_stepper(regime=regime).step(state, make_batch(), lr=0.1)
         found.append(state.model.state_dict())
     free, drawn = found
@@ -150,6 +155,22 @@ def test_l2_sp_draws_the_backbone_alone_whatever_else_of_the_start_is_kept() -> 
     assert torch.equal(drawn["head.bias"], free["head.bias"])
     kernel = "backbone.stage1.conv.weight"
     torch.testing.assert_close(drawn[kernel] - free[kernel], torch.full_like(free[kernel], 0.1 * 0.5))
+    bias = "backbone.stage1.bn.bias"
+    lr = 0.1 * 2 if isinstance(optim, Muon) else 0.1  # its other_lr
+    torch.testing.assert_close(drawn[bias] - free[bias], torch.full_like(free[bias], lr * 0.5))
+
+
+@pytest.mark.parametrize("optim", [Sgd(), AdamW(name="adamw"), Muon(name="muon")], ids=lambda optim: optim.name)
+def test_l2_sp_moves_nothing_where_the_gradient_is_not_finite(optim: Sgd | AdamW | Muon) -> None:
+    state = make_state()
+    state.start = {name: tensor + 1.0 for name, tensor in state.model.state_dict().items()}
+    regime = Regime.of(TransferConfig(recipe="full", l2_sp=0.5), state.model, num_steps=1)
+    state.optimizer = optim.build(state.model, regime.groups(state.model))
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    batch = make_batch()
+    batch.images[0] = torch.nan
+    make_stepper(regime=regime).step(state, batch, lr=0.1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.state_dict().items())
 
 
 def test_dropout_is_a_function_of_seed_and_step() -> None:

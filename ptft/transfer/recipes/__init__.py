@@ -70,7 +70,7 @@ class TransferConfig(Config):
     """Factor on the head's learning rate."""
     l2_sp: Annotated[float, Field(ge=0, examples=[0.01])] | None = None
     """α of L2-SP (Li et al. 2018): α/2 · ‖w − w₀‖² draws the backbone towards its start weights w₀, in place of
-    optim.weight_decay, which stays on the head. Null is off."""
+    optim.weight_decay, which stays on the head. With adamw and muon it is decoupled, as their decay is. Null is off."""
     bn: Literal["train", "frozen", "recalibrate"] = "train"
     """Statistics of the backbone's batch norms: moved by training, held as the source has them, or measured anew on
     the training images before the first step (Li et al. 2016, AdaBN) and then held."""
