@@ -39,7 +39,6 @@ from ptft.train.evaluate import evaluate
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import TaskScores
 from ptft.train.saver import Saver
-from ptft.train.solve import HeadSolver
 from ptft.transfer.origin import Origin
 from ptft.transfer.seen import with_own
 
@@ -135,7 +134,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         write_text_durably(folder.config, dump(prepared.config, header=session.command))
     _tell_warmup(prepared, plan, console)
     score = _scorer(prepared, prepared.stepper.precision, session)
-    per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
+    per_epoch = 1.0 if prepared.is_solved else len(prepared.task.train) / prepared.batch_size
     started = time.monotonic()
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
@@ -234,7 +233,7 @@ def _plan(prepared: Prepared) -> Plan:
         evaluate_every=period(config.train.evaluate_every),
         save_every=period(config.checkpoint.every),
         log_every=max(1, num_steps // 200),
-        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else known(config.optim.lr),
+        peak_lr=0.0 if prepared.is_solved else known(config.optim.lr),
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
         on_nonfinite=config.train.on_nonfinite,
@@ -253,7 +252,7 @@ def _check_length(saved: Checkpoint, num_steps: int) -> None:
 
 def _tell_warmup(prepared: Prepared, plan: Plan, console: Console) -> None:
     """A warmup that is all there is of a run."""
-    if not isinstance(prepared.stepper, HeadSolver) and 0 < plan.num_steps <= plan.schedule.warmup_steps:
+    if not prepared.is_solved and 0 < plan.num_steps <= plan.schedule.warmup_steps:
         console.say(
             f"ptft: schedule.warmup takes all of the run ({told_steps(plan.num_steps)}): the learning rate only rises. "
             "Make it shorter, or the run longer."
