@@ -42,6 +42,7 @@ from ptft.storage import write_text_durably
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 _SIGNATURE = b'<meta name="generator" content="ptft">'
 
@@ -278,6 +279,9 @@ def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
     return [(kind, list(group)) for kind, group in groupby(blocks, key=lambda block: block.kind)]
 
 
-def _tidy(text: str) -> str:
-    """The text with a number and its unit, or its name, kept on one line."""
-    return re.sub(r"(?<=\d) (?=%|×)|(?<=×) (?=\d)|(?<=\bn) (?==)|(?<=\bn =) (?=\d)|(?<=[<>]) (?=\d)", "\u00a0", text)
+def _tidy(text: str) -> "Markup":
+    """The text with a number and its unit, or its name, kept on one line, and what stands in backticks as code."""
+    from markupsafe import Markup, escape
+
+    kept = re.sub(r"(?<=\d) (?=%|×)|(?<=×) (?=\d)|(?<=\bn) (?==)|(?<=\bn =) (?=\d)|(?<=[<>]) (?=\d)", "\u00a0", text)
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(kept))))

@@ -145,3 +145,10 @@ def test_steps_are_whole_numbers_also_where_they_are_few() -> None:
     assert not all(tick.is_integer() for tick in axes.get_xticks()), "matplotlib's own"
     along_steps(axes, "loss")
     assert all(tick.is_integer() for tick in axes.get_xticks())
+
+
+def test_commands_in_backticks_are_code_and_nothing_else_becomes_markup(tmp_path: Path) -> None:
+    written(tmp_path, Prose("Try `ptft leak`."), Prose("A class `<b>` of `one & two` and a lone ` mark."))
+    html = (tmp_path / "page.html").read_text("utf-8")
+    assert "Try <code>ptft leak</code>." in html
+    assert "A class <code>&lt;b&gt;</code> of <code>one &amp; two</code> and a lone ` mark." in html
