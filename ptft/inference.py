@@ -76,17 +76,11 @@ def held_out_examples(found: Checkpoint, cache: Cache | None) -> dict[Part, Exam
     labelling = task_of(found).labelling()
 
     def examples_of(part: Part) -> Examples:
-        config = tolerant(own, len(parts[part]))
         classes, format_ = found.metadata.classes, format_of(found)
-        return prepare_part(parts[part], classes, config, format_, labelling=labelling, cache=cache)[0]
+        return prepare_part(parts[part], classes, own.tolerant(), format_, labelling=labelling, cache=cache)[0]
 
     examples = {part: examples_of(part) for part in HELD_OUT}
     return {part: some for part, some in examples.items() if len(some)}
-
-
-def tolerant(config: DataConfig, num_records: int) -> DataConfig:
-    """The same with every bad image left out, so that the others can be looked at."""
-    return config.model_copy(update={"on_bad_image": "skip", "max_bad_images": num_records})
 
 
 def evaluate_checkpoint(
@@ -114,14 +108,13 @@ def evaluate_checkpoint(
     records, where = source.records, source.origin
     if data is not None and (caution := _caution(found, data)):
         console.say(f"ptft: {data} {caution}")
-    config = tolerant(config, len(records))
     if strangers := task.labelling().strangers(records, classes):
         raise DataError(
             f"{where}: the checkpoint does not know class {', '.join(map(repr, strangers))}. "
             f"It knows {', '.join(map(repr, classes))}."
         )
     kept, labelling = cache.open(console.say), task.labelling()
-    examples, bad = prepare_part(records, classes, config, format_of(found), labelling=labelling, cache=kept)
+    examples, bad = prepare_part(records, classes, config.tolerant(), format_of(found), labelling=labelling, cache=kept)
     if source.passed_over:
         console.say(f"data: {source.passed_over}")
     for line in bad:
@@ -130,7 +123,7 @@ def evaluate_checkpoint(
         raise DataError(f"{where}: no image could be read.")
     device = pick_device("auto", None if ranks.is_alone else ranks.place.local_rank)
     classifier, tally = load_classifier(found).to(device), task.tally(classes, scale_of(found), device)
-    scores = evaluate(classifier, examples, format_of(found), len(classes), device, tally=tally, ranks=ranks)
+    scores = evaluate(classifier, examples, format_of(found), tally, device, ranks=ranks)
     described = describe_scores(scores, classes)
     console.say(f"{path} on {where}:")
     report_of(task.name).tell(console, described, classes)
@@ -304,7 +297,7 @@ def predict_paths(path: Path, paths: Sequence[Path], format_: str, top: int, str
     classifier = load_classifier(found).to(device)
     write = _csv_writer(stream, answers) if format_ == "csv" else _jsonl_writer(stream)
     num_bad = 0
-    config = Folder(name="folder", root=".", on_bad_image="skip", max_bad_images=len(records))
+    config = Folder(name="folder", root=".").tolerant()
     for start in range(0, len(records), 1024):
         readable, bad = prepare_part(records[start : start + 1024], (), config, format_of_images)
         num_bad += len(bad)

@@ -176,7 +176,7 @@ class RunFolder:
             state: `running`, `done`, `stopped` or `failed`.
             step: optimizer steps completed and saved or trained.
             num_steps: of the whole run; 0 before that is known.
-            more: `exit_code` and `reason` when the run has ended, `checkpoint` when it is done.
+            more: `exit_code` and `reason` when the run has ended.
         """
         status = {**self._identity, "state": state, "step": step, "num_steps": num_steps, **more}
         status |= {

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ptft.data.draws import Draws
+from ptft.augment.draws import Draws
 
 _TRIES = 10
 _ERASED_AREA = (0.02, 0.4)

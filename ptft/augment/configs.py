@@ -14,8 +14,8 @@ from ptft.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ptft.augment.draws import Draws
     from ptft.augment.pipelines import ShiftAndFlip
-    from ptft.data.draws import Draws
 
 
 class Augmentation(Protocol):

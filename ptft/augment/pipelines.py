@@ -7,9 +7,9 @@ from torch import Tensor
 from ptft.augment import colour
 from ptft.augment.boxes import random_boxes, random_erasing
 from ptft.augment.configs import Flip
+from ptft.augment.draws import Draws
 from ptft.augment.geometry import Padding, resized_crop, scaled_crop, shift_crop
 from ptft.augment.trivial import trivial_augment
-from ptft.data.draws import Draws
 
 
 def unchanged(images: Tensor, draws: Draws) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ptft.augment import colour
+from ptft.augment.draws import Draws
 from ptft.augment.geometry import affine
-from ptft.data.draws import Draws
 
 _BINS = 31
 

@@ -1,6 +1,5 @@
 """`ptft check`: everything a run would meet, tried out, with no run written."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -55,8 +54,7 @@ def check_finetune(
 
 def _tolerant(config: RunConfigT) -> RunConfigT:
     """The config with every bad image left out, so that all of them can be told."""
-    data = config.data.model_copy(update={"on_bad_image": "skip", "max_bad_images": sys.maxsize})
-    return config.model_copy(update={"data": data})
+    return config.model_copy(update={"data": config.data.tolerant()})
 
 
 def _judge_bad(task: Task, config: RunConfig) -> None:

@@ -1,7 +1,7 @@
 """`ptft demo`: pretrain on some clothes, finetune on others with few labels, and the same from random weights."""
 
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ from ptft.commands.demo_page import page_of_demo
 from ptft.compare.verdict import HEADS
 from ptft.data.sources import EmbeddedFashionMnist
 from ptft.proof.paired import OF_ACCURACY, OF_DIFFERENCE, Difference, mean_interval, paired_difference
-from ptft.report.console import Console, duration
+from ptft.report.console import Console, duration, silent
 from ptft.report.page import check_replaceable, write_page
-from ptft.run.session import run_in_folder
+from ptft.report.summary import Summary
+from ptft.run.session import Session, run_in_folder
 from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder, refuse_file
-from ptft.settings import FinetuneConfig, PretrainConfig, TrainConfig
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfigT, TrainConfig
 from ptft.stop import Stop
 from ptft.storage import storage_errors
 from ptft.train.optim import Sgd
@@ -76,7 +77,7 @@ def run_demo(out: Path, num_seeds: int, console: Console, stop: Stop) -> tuple[d
     _check_out(out)
     started = time.monotonic()
     console.say(f"pretraining on {', '.join(SOURCE_CLASSES)}")
-    source = _pretrain(out / "source", source_config(), stop)
+    source = _run(out / "source", source_config(), pretrain, stop)
     console.say(f"  test: {_measured(source['test'])}; checkpoint {source['checkpoint']}")
     console.say(f"{', '.join(TARGET_CLASSES)}, {LABELS_PER_CLASS} labels each, {num_seeds} draws of them:")
     draws: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -113,37 +114,35 @@ def _check_out(out: Path) -> None:
             check_replaceable(out / "report.html", "--out")
 
 
-def _pretrain(folder: Path, config: PretrainConfig, stop: Stop) -> dict[str, Any]:
-    with Path(os.devnull).open("w") as nowhere:
+def _run(
+    folder: Path,
+    config: RunConfigT,
+    work: Callable[[RunConfigT, Session], Summary],
+    stop: Stop,
+    source: Path | None = None,
+) -> dict[str, Any]:
+    """The summary of a run, made or taken from its folder."""
+    with silent() as console:
         return run_in_folder(
             RunFolder(folder),
             config,
-            pretrain,
-            source=None,
+            work,
+            source=source,
             resume=True,
-            console=Console(nowhere),
+            console=console,
             command="ptft demo",
             stop=stop,
         )
 
 
 def _random(out: Path, seed: int, stop: Stop) -> dict[str, Any]:
-    return _pretrain(out / f"random-{seed}", PretrainConfig(**target_config(seed, RANDOM_LR)), stop)
+    return _run(out / f"random-{seed}", PretrainConfig(**target_config(seed, RANDOM_LR)), pretrain, stop)
 
 
 def _finetune(out: Path, seed: int, source: Path, stop: Stop) -> dict[str, Any]:
     config = FinetuneConfig(**target_config(seed, PRETRAINED_LR), transfer=TransferConfig(recipe="full"))
-    with Path(os.devnull).open("w") as nowhere:
-        return run_in_folder(
-            RunFolder(out / f"pretrained-{seed}"),
-            config,
-            lambda resolved, session: finetune(resolved, source, session),
-            source=source,
-            resume=True,
-            console=Console(nowhere),
-            command="ptft demo",
-            stop=stop,
-        )
+    folder = out / f"pretrained-{seed}"
+    return _run(folder, config, lambda resolved, session: finetune(resolved, source, session), stop, source)
 
 
 def _tell(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ptft.proof.paired import OF_ACCURACY, Difference, mean_interval
 from ptft.report.figures import COLOURS, INK, blank, picture
+from ptft.report.measure import ACCURACY
 from ptft.report.page import Cell, Code, Fact, Page, Picture, Prose, Section, Table, count, percent
 
 
@@ -35,7 +36,7 @@ def page_of_demo(
         facts=[
             _arm("random weights", random_arm, num_test),
             _arm("pretrained weights", pretrained_arm, num_test),
-            Fact("the pretraining itself", f"{100 * source['top1']:.1f} %", _interval(source)),
+            Fact("the pretraining itself", f"{100 * source['top1']:.1f} %", ACCURACY.interval(source)),
         ],
         notes=[
             "Each arm has the best learning rate of a few, chosen on other draws but the same test images. The test to "
@@ -59,11 +60,6 @@ def page_of_demo(
 def _arm(label: str, arm: Sequence[float], num_test: int) -> Fact:
     mean, low, high = (100 * share for share in mean_interval(arm, bounds=OF_ACCURACY))
     return Fact(label, f"{mean:.1f} %", f"{low:.1f} to {high:.1f} %, {len(arm)} draws × n = {num_test:,}")
-
-
-def _interval(scores: dict[str, Any]) -> str:
-    low, high = 100 * scores["top1_low"], 100 * scores["top1_high"]
-    return f"{low:.1f} to {high:.1f} %, n = {scores['num_examples']:,}"
 
 
 def _slopes(random_arm: Sequence[float], pretrained_arm: Sequence[float]) -> Picture:
@@ -90,7 +86,7 @@ def _table(draws: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Table:
         [
             count(draw),
             _gain(before, after),
-            *(cell for arm in (before, after) for cell in (percent(arm["top1"]), _interval(arm))),
+            *(cell for arm in (before, after) for cell in (percent(arm["top1"]), ACCURACY.interval(arm))),
         ]
         for draw, (before, after) in enumerate(draws)
     ]

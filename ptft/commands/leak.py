@@ -17,7 +17,7 @@ from ptft.data.records import Record
 from ptft.data.sources import Csv, DataConfig, Hub, open_parts
 from ptft.data.task import Examples, prepare_part
 from ptft.errors import DataError, UsageError
-from ptft.inference import load_classifier, own_records, task_of, test_source, tolerant, with_own
+from ptft.inference import load_classifier, own_records, task_of, test_source, with_own
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
@@ -131,8 +131,8 @@ def check_checkpoint(
 def _read(
     records: Sequence[Record], classes: Sequence[str], config: DataConfig, found: Checkpoint, cache: Cache | None
 ) -> tuple[Examples, Sequence[str]]:
-    config, labelling = tolerant(config, len(records)), task_of(found).labelling()
-    return prepare_part(records, classes, config, format_of(found), labelling=labelling, cache=cache)
+    labelling = task_of(found).labelling()
+    return prepare_part(records, classes, config.tolerant(), format_of(found), labelling=labelling, cache=cache)
 
 
 def _sets(

@@ -9,7 +9,7 @@ from ptft.commands.leak import LeakReport
 from ptft.proof.leak import Pair
 from ptft.report.leak_sections import pair_tables
 from ptft.report.measure import Measure
-from ptft.report.page import Block, Code, Fact, Fold, Gallery, Page, Picture, Prose, Section
+from ptft.report.page import Block, Code, Fact, Gallery, Page, Picture, Prose, Section, left_out
 from ptft.report.pixels import thumbnail
 from ptft.report.task_report import report_of
 from ptft.train.metrics import TaskScores
@@ -37,7 +37,12 @@ def page_of_leak(report: LeakReport, command: str) -> Page:
         notes=[f"Not known, for want of fingerprints: what was in {', '.join(check.unknown)}."]
         if check.unknown
         else [],
-        sections=[*_seen(report), *_lookalikes(report), *_left_out(report), Section("To do it again", [Code(command)])],
+        sections=[
+            *_seen(report),
+            *_lookalikes(report),
+            *left_out(report.bad_images),
+            Section("To do it again", [Code(command)]),
+        ],
     )
 
 
@@ -95,8 +100,3 @@ def _channels_first(picture: np.ndarray) -> torch.Tensor:
     """Uint8 (H, W) or (H, W, 3) as (3, H, W)."""
     coloured = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
     return torch.from_numpy(np.ascontiguousarray(coloured)).permute(2, 0, 1)
-
-
-def _left_out(report: LeakReport) -> list[Section]:
-    bad = report.bad_images
-    return [Section("Images left out", [Fold("Why each could not be read", [Code("\n".join(bad))])])] if bad else []

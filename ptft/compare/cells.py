@@ -1,7 +1,6 @@
 """One cell of a comparison: an arm, a number of labels, a seed and a learning rate, run in a folder of its own."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ptft.data.splits import split
 from ptft.data.task import listing_of, prepare_part
 from ptft.errors import NotFiniteError
 from ptft.inference import load_classifier
-from ptft.report.console import Console
+from ptft.report.console import silent
 from ptft.report.journal import read_metrics
 from ptft.run.session import run_in_folder
 from ptft.run.training import finetune, pretrain
@@ -147,7 +146,7 @@ def train_cell(setting: Setting, cell: Cell) -> None:
             return pretrain(config, session, read=_READ, draw=False)
         return finetune(config, source, session, read=_READ, draw=False)
 
-    with Path(os.devnull).open("w") as nowhere:
+    with silent() as console:
         try:
             run_in_folder(
                 folder,
@@ -155,7 +154,7 @@ def train_cell(setting: Setting, cell: Cell) -> None:
                 work,
                 source=source,
                 resume=True,
-                console=Console(nowhere),
+                console=console,
                 command="ptft compare",
                 cache=setting.cache,
             )
@@ -190,7 +189,7 @@ def predict_cells(setting: Setting, cells: Sequence[Cell]) -> None:
             classifier = load_classifier(found).to(device)
             predicted = predictions_of(classifier, examples, format_of(found), device)
             result = {
-                "listing": listing_of({"train": [], "validation": [], "test": parts["test"]}),
+                "listing": listing_of({"test": parts["test"]}),
                 "labels": predicted.labels.tolist(),
                 "predicted": predicted.logits.argmax(dim=1).tolist(),
             }

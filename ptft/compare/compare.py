@@ -204,7 +204,7 @@ def _predict_all(found: Plan, workers: Workers, cells: Sequence[Cell]) -> None:
         DataError: predictions are there, and the test images are others now.
     """
     setting = found.setting
-    listing = listing_of({"train": [], "validation": [], "test": found.test})
+    listing = listing_of({"test": found.test})
     for cell in cells:
         path = predictions_path(setting, cell)
         if path.exists() and json.loads(path.read_text())["listing"] != listing:

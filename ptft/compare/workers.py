@@ -14,9 +14,9 @@ from typing import Self
 import torch
 
 from ptft.allocator import keep_freed_memory
-from ptft.errors import OutOfMemoryError, PtftError
+from ptft.errors import OutOfMemoryError, PtftError, StoppedError, error_of
 from ptft.runtime import available_memory_bytes, peak_memory_bytes
-from ptft.stop import ignore_signals
+from ptft.stop import SIGNALS, ignore_signals
 
 Job = Callable[[], None]
 """Something to do; it must be picklable."""
@@ -81,6 +81,7 @@ class Workers:
                 at_work[connection] = index
             for ready in wait(list(at_work), _SECONDS_BETWEEN_LOOKS):
                 assert isinstance(ready, Connection)
+                self._check_stop()  # a signal to all of us may have ended the worker
                 self._receive(ready)
                 self._idle.append(ready)
                 done(at_work.pop(ready))
@@ -114,16 +115,13 @@ class _Failure:
     """
 
     def __init__(self, error: Exception) -> None:
-        self._is_ours = isinstance(error, PtftError)
-        self._exit_code = error.exit_code if isinstance(error, PtftError) else 1
-        self._text = str(error) if self._is_ours else "".join(traceback.format_exception(error))
+        self._exit_code = error.exit_code if isinstance(error, PtftError) else None
+        self._text = str(error) if isinstance(error, PtftError) else "".join(traceback.format_exception(error))
 
     def raise_again(self) -> None:
-        if not self._is_ours:
+        if self._exit_code is None:
             raise RuntimeError(f"in a worker process:\n{self._text}")
-        error = PtftError(self._text)
-        error.exit_code = self._exit_code
-        raise error
+        raise error_of(self._exit_code, self._text)
 
 
 def _ended(exit_code: int | None) -> Exception:
@@ -132,6 +130,8 @@ def _ended(exit_code: int | None) -> Exception:
             "a worker process was killed, as the kernel does when memory runs out. Lower compare.jobs or "
             "train.batch_size; the same command with --resume goes on."
         )
+    if exit_code is not None and -exit_code in SIGNALS:
+        return StoppedError(-exit_code)  # sent to all of us, and not here yet
     return RuntimeError(f"a worker process ended by itself with exit code {exit_code}.")
 
 

@@ -1,6 +1,5 @@
 """The strict frozen model that every component's config derives from."""
 
-from pathlib import Path
 from typing import Annotated, get_args
 
 from pydantic import BaseModel, ConfigDict, Strict
@@ -9,8 +8,12 @@ from pydantic.fields import FieldInfo
 Names = Annotated[tuple[str, ...], Strict(False)]
 """A YAML list of strings, kept as a tuple (a strict tuple would refuse the list that YAML gives)."""
 
-PathText = Annotated[Path, Strict(False)]
-"""A file or folder, written as text (a strict Path would refuse the text)."""
+
+def different(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names; raises ValueError when one is there twice."""
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"named more than once: {', '.join(repeated)}")
+    return names
 
 
 class Config(BaseModel):

@@ -1,7 +1,6 @@
 """What a key takes, in words and as an example to write."""
 
 import math
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -17,7 +16,6 @@ _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
-    Path: "a path",
     list: "a list",
     tuple: "a list",
     set: "a list",

@@ -1,7 +1,6 @@
 """A config file, the command line and a model -> one frozen config; and back to YAML."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,25 +17,18 @@ from ptft.errors import ConfigError, Fault
 T = TypeVar("T", bound=Config)
 
 
-def load(
-    source: Path | Document | None,
-    model: type[T],
-    overrides: Sequence[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> T:
+def load(source: Path | Document | None, model: type[T], overrides: Sequence[str] = ()) -> T:
     """Reads and checks a config.
 
     Args:
         source: the YAML file, or what was read from it; None for an empty config, which messages call `command line`.
         model: what the config must be.
         overrides: the `key=value` of every `--set`, in order; they win over the file.
-        defaults: values for keys that the file does not have, as nested sections; the file wins, key by key.
 
     Raises:
         ConfigError: with all faults of the file and of the overrides at once.
     """
     document = read(source) if isinstance(source, Path) else source or Document({}, {}, "command line")
-    document = replace(document, data=_merged(defaults or {}, document.data))
     document = override(document, overrides)
     found = list(document.faults)
     try:
@@ -88,17 +80,6 @@ def _name_first(section: dict[str, Any]) -> dict[str, Any]:
     """The name of a component stands above its keys, also where a base class declares some of them."""
     ordered = sorted(section.items(), key=lambda item: item[0] != "name")
     return {key: _name_first(value) if isinstance(value, dict) else value for key, value in ordered}
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(below)
-    for key, value in above.items():
-        under = result.get(key)
-        if isinstance(under, Mapping) and isinstance(value, Mapping):
-            result[key] = _merged(under, value)
-        else:
-            result[key] = value
-    return result
 
 
 def _new(faults: list[Fault], known: list[Fault]) -> list[Fault]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ptft.augment import Augmentation
-from ptft.data.draws import Draws
+from ptft.augment.draws import Draws
 from ptft.data.images import decodes_when_asked
 from ptft.data.near import near
 from ptft.data.resize import Sizes

@@ -16,27 +16,21 @@ import hashlib
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TextIO
 
 from ptft.data.decode import decoder
 from ptft.data.records import Record
-from ptft.data.segments import NUM_DIGEST_BYTES, DamagedSegmentError, Segment, is_segment, remove_unused
+from ptft.data.segments import NUM_DIGEST_BYTES, is_segment, remove_unused
 from ptft.data.shards import index
+from ptft.data.shelf import CacheError, Shelf, listed, make_folder, sweep
 from ptft.storage import durable_file, is_unfinished, told_size
 
-_SECONDS_BETWEEN_LOOKS = 0.1
 _SHELF = re.compile(r"[0-9a-f]{20}")
 _KEY = re.compile(r"[0-9a-f]{32}")
 """Of a measurement, and of an index of shards."""
-
-
-class CacheError(Exception):
-    """The cache cannot be used; the message says why. Nobody but those who then go on without it sees this."""
 
 
 @dataclass(frozen=True)
@@ -70,120 +64,6 @@ class CacheOptions:
 
 USUAL_CACHE = CacheOptions()
 """Where the command line says nothing."""
-
-
-class Place(NamedTuple):
-    """Where an image lies: which segment of a shelf, and its row there."""
-
-    segment: int
-    row: int
-
-
-@dataclass
-class Shelf:
-    """The images of one source that were decoded one way.
-
-    Attributes:
-        folder: of its segments; it need not be there yet.
-        home: the folder the images came from.
-        segments: those opened so far.
-    """
-
-    folder: Path
-    home: str
-    say: Callable[[str], None]
-    segments: list[Segment] = field(default_factory=list)
-    _places: dict[bytes, Place] = field(default_factory=dict)
-
-    def find(self, keys: Sequence[bytes], size: int | None) -> list[Place | None]:
-        """Where each image is, of side `size`, or for None of the side it has itself; None for one that is not here.
-
-        Raises:
-            CacheError: the folder cannot be read.
-        """
-        self._open_new(size)
-        return [self._places.get(key) for key in keys]
-
-    def _open_new(self, size: int | None) -> None:
-        known = {segment.path for segment in self.segments}
-        for path in sorted(set(_listed(self.folder)) - known):
-            segment = self._open(path)
-            if segment is None:
-                continue
-            if segment.notes["is_own_size"] if size is None else segment.pixels.shape[-1] == size:
-                self.append(segment)
-
-    def append(self, segment: Segment) -> None:
-        """Takes up a segment; what it holds comes before what was there."""
-        number = len(self.segments)
-        self.segments.append(segment)
-        self._places.update((key, Place(number, row)) for row, key in enumerate(segment.keys))
-
-    def _open(self, path: Path) -> Segment | None:
-        try:
-            return Segment.open(path)
-        except DamagedSegmentError as error:
-            self._remove_damaged(path, str(error))
-        except FileNotFoundError:  # removed meanwhile, to make room
-            pass
-        except OSError as error:
-            raise CacheError(f"{path} cannot be read: {error.strerror}") from error
-        return None
-
-    def _remove_damaged(self, path: Path, reason: str) -> None:
-        self.say(f"cache: {path} is damaged ({reason}): removed; its images are decoded again.")
-        with suppress(OSError):
-            path.unlink()
-
-    def drop_damaged(self) -> None:
-        """Looks at every pixel, and removes the segments with any that is not what was written."""
-        whole = []
-        for segment in self.segments:
-            if segment.has_its_pixels():
-                whole.append(segment)
-            else:
-                self._remove_damaged(segment.path, "its pixels were changed")
-        self.segments = []
-        self._places.clear()
-        for segment in whole:
-            self.append(segment)
-
-    @contextmanager
-    def lock(self, check_stop: Callable[[], None]) -> Iterator[None]:
-        """Lets one process at a time add to the shelf; the others wait, and then find what it has decoded.
-
-        Args:
-            check_stop: called while waiting; raises when a signal asked to stop.
-
-        Raises:
-            CacheError: the folder cannot be created.
-        """
-        try:
-            _make(self.folder.parents[1])
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("a+")
-        except OSError as error:
-            raise CacheError(f"{self.folder} cannot be created: {error.strerror}") from error
-        with lock:
-            if self._wait(lock, check_stop):
-                _sweep(self.folder)  # without the lock, another may be writing what looks left over
-            yield
-
-    def _wait(self, lock: TextIO, check_stop: Callable[[], None]) -> bool:
-        """Whether the lock is ours."""
-        is_told = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if not is_told:
-                    self.say("cache: another run decodes these images; waiting for it (--no-cache does not wait).")
-                is_told = True
-                check_stop()
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-            except OSError:  # a file system without locks: two runs may decode the same images, and both keep them
-                return False
 
 
 @dataclass(frozen=True)
@@ -241,8 +121,8 @@ class Cache:
         for folder in _called(_SHELF, self.folder.glob("images/*")):
             with suppress(OSError), (folder / ".lock").open("a+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _sweep(folder)
-                if is_final and not _listed(folder):
+                sweep(folder)
+                if is_final and not listed(folder):
                     (folder / ".lock").unlink()
                     folder.rmdir()
 
@@ -310,7 +190,7 @@ class Cache:
         """
         path = self._measured(what)
         with suppress(OSError):
-            _make(self.folder)
+            make_folder(self.folder)
             path.parent.mkdir(exist_ok=True)
             with durable_file(path) as file:
                 file.write(_digest(what, value) + value)
@@ -368,12 +248,6 @@ def _digest(what: str, value: bytes) -> bytes:
     return hashlib.blake2b(told + b"\0" + value, digest_size=NUM_DIGEST_BYTES).digest()
 
 
-def _make(folder: Path) -> None:
-    """Makes the cache folder, for its owner alone: the images may come from a folder that others cannot read."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-
-
 def _called(pattern: re.Pattern[str], paths: Iterable[Path]) -> Iterator[Path]:
     """Those whose name is such a one, or was to be when a process died that wrote them."""
     return (path for path in paths if pattern.fullmatch(_final_name(path)))
@@ -381,20 +255,3 @@ def _called(pattern: re.Pattern[str], paths: Iterable[Path]) -> Iterator[Path]:
 
 def _final_name(path: Path) -> str:
     return path.name[1:].rsplit(".", 2)[0] if is_unfinished(path) else path.name
-
-
-def _listed(folder: Path) -> list[Path]:
-    """The segments in a folder; none where there is no folder."""
-    try:
-        return [path for path in folder.iterdir() if is_segment(path)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise CacheError(f"{folder} cannot be read: {error.strerror}") from error
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what a killed process was writing; whoever calls this holds the folder's lock."""
-    with suppress(OSError):
-        for path in filter(is_unfinished, list(folder.iterdir())):
-            path.unlink()

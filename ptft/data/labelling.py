@@ -12,6 +12,8 @@ from ptft.config.wording import rounded
 from ptft.data.records import Record, Source
 from ptft.errors import DataError
 
+_LISTED = 12
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -247,7 +249,8 @@ def _check_each_class(present: set[str | None] | set[str], classes: Sequence[str
         raise DataError(f"{origin}: no training image of class {quoted(empty)}.")
 
 
-def quoted(names: Iterable[str], most: int = 12) -> str:
+def quoted(names: Iterable[str]) -> str:
     """`'a', 'b'`, and how many more."""
     listed = [repr(name) for name in names]
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+    rest = len(listed) - _LISTED
+    return ", ".join(listed[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptft.data.cache import Cache, CacheError, Place, Shelf, key_of
+from ptft.data.cache import Cache, key_of
 from ptft.data.images import (
     Images,
     Loaded,
@@ -28,6 +28,7 @@ from ptft.data.images import (
 )
 from ptft.data.records import Record
 from ptft.data.segments import DamagedSegmentError, Segment, SegmentWriter, new_segment_path, segment_writer
+from ptft.data.shelf import CacheError, Place, Shelf
 from ptft.data.sources.base import DataConfig
 from ptft.errors import DataError, PtftError
 from ptft.runtime import available_memory_bytes

@@ -163,45 +163,38 @@ def prepare(
     """
     classes, records = split(source, config, seed=seed, labelling=labelling)
     wanted: dict[Part, list[Record]] = {part: records[part] if part in read else [] for part in PARTS}
-    ordered = [record for part in PARTS for record in wanted[part]]
     size = config.image_size or (known.image_size if known else None)
     channels = known.in_channels if known else in_channels
     store_size = _store_size(config, size)
-    kept: Sequence[Record] = ordered
+    kept: Sequence[Record] = [record for part in PARTS for record in wanted[part]]
     bad: Sequence[str] = ()
     if config.decodes_later:
         parts, digests = _undecoded(wanted, classes, config, size, channels, labelling)
     else:
-        loaded = load(ordered, config, size=size, channels=channels, check_stop=check_stop, cache=cache)
+        loaded = load(kept, config, size=size, channels=channels, check_stop=check_stop, cache=cache)
         parts, kept = _divide(loaded, wanted, classes, labelling), loaded.records
         digests, bad = loaded.digests, loaded.bad
-    counts = labelling.counts(parts["train"].labels, len(classes)) if "train" in parts else [0] * len(classes)
-    if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
-        noun = labelling.nouns[0]
-        raise DataError(f"{source.origin}: no readable training image of {noun} {', '.join(map(repr, missing))}.")
+    _check_readable(source.origin, parts, classes, labelling)
     shape = parts["train"].images.take(torch.tensor([0])).shape
     if store_size is not None:
         larger_shape = (shape[1], store_size, store_size)
         larger = _larger(parts["train"].images, kept, config, larger_shape, check_stop, cache)
         parts["train"] = replace(parts["train"], larger=larger)
-    fingerprint = _fingerprint(parts["train"], digests, classes)
-    mean, std = _normalisation(config, known, parts["train"].images, shape[1], fingerprint, cache)
-    format_ = Format(shape[-1], shape[1], mean, std, config.num_views)
-    held_out = hashlib.sha256(b"".join(digests[len(parts["train"]) :])).hexdigest()
-    if not set(PARTS) <= set(read):
-        held_out = ""  # of all of them or of none
+    train = parts["train"]
+    fingerprint = _fingerprint(train, digests, classes)
+    mean, std = _normalisation(config, known, train.images, shape[1], fingerprint, cache)
     return Task(
-        source.origin,
-        classes,
-        format_,
-        parts,
-        fingerprint,
-        listing_of(records, labelling),
-        held_out,
-        bad,
-        labelling,
-        labelling.scale(parts["train"].labels, classes),
-        source.passed_over,
+        origin=source.origin,
+        classes=classes,
+        format=Format(shape[-1], shape[1], mean, std, config.num_views),
+        parts=parts,
+        fingerprint=fingerprint,
+        listing=listing_of(records, labelling),
+        held_out=hashlib.sha256(b"".join(digests[len(train) :])).hexdigest() if set(PARTS) <= set(read) else "",
+        bad_images=bad,
+        labelling=labelling,
+        scale=labelling.scale(train.labels, classes),
+        passed_over=source.passed_over,
     )
 
 
@@ -212,7 +205,6 @@ def prepare_part(
     format_: Format,
     *,
     labelling: Labelling = ONE_CLASS,
-    check_stop: Callable[[], None] = lambda: None,
     cache: Cache | None = None,
 ) -> tuple[Examples, Sequence[str]]:
     """Decodes records for evaluation or prediction, labels matched to `classes` by name (-1 without a label).
@@ -221,14 +213,15 @@ def prepare_part(
         The images that could be read, and one line for each of the others.
     """
     size, channels = format_.image_size, format_.in_channels
-    loaded = load(records, config, size=size, channels=channels, check_stop=check_stop, cache=cache)
+    loaded = load(records, config, size=size, channels=channels, check_stop=lambda: None, cache=cache)
     names = [record.name for record in loaded.records]
     return Examples(loaded.images, labelling.encode(loaded.records, classes), names), loaded.bad
 
 
 def listing_of(records: Mapping[Part, Sequence[Record]], labelling: Labelling = ONE_CLASS) -> str:
-    """SHA-256 over the part, label and name of every image."""
-    lines = sorted(f"{part}\0{labelling.text(record)}\0{record.name}" for part in PARTS for record in records[part])
+    """SHA-256 over the part, label and name of every image; a part without any may be left out."""
+    named = [(part, record) for part, own in records.items() for record in own]
+    lines = sorted(f"{part}\0{labelling.text(record)}\0{record.name}" for part, record in named)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -247,6 +240,14 @@ def _divide(
             parts[part] = Examples(loaded.images.slice(start, stop), labelling.encode(chosen, classes), names)
         start = stop
     return parts
+
+
+def _check_readable(origin: str, parts: Mapping[Part, Examples], classes: Sequence[str], labelling: Labelling) -> None:
+    """Raises DataError where no training image of a class could be read."""
+    counts = labelling.counts(parts["train"].labels, len(classes)) if "train" in parts else [0] * len(classes)
+    if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        noun = labelling.nouns[0]
+        raise DataError(f"{origin}: no readable training image of {noun} {', '.join(map(repr, missing))}.")
 
 
 def _undecoded(

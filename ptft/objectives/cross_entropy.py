@@ -15,22 +15,13 @@ class CrossEntropy:
     Args:
         label_smoothing: in [0, 1).
         class_weights: K weights, or None.
-        mixup: α, 0 is off.
-        cutmix: α, 0 is off; with both on, each batch takes one of them with probability 1/2.
-        seed: the run's seed.
+        mixing: what is blended.
     """
 
-    def __init__(
-        self,
-        label_smoothing: float,
-        class_weights: Sequence[float] | None,
-        mixup: float,
-        cutmix: float,
-        seed: int,
-    ) -> None:
+    def __init__(self, label_smoothing: float, class_weights: Sequence[float] | None, mixing: Mixing) -> None:
         self._smoothing = label_smoothing
         self._weights = None if class_weights is None else torch.tensor(class_weights)
-        self._mixing = Mixing(mixup, cutmix, seed)
+        self._mixing = mixing
 
     @property
     def mixes(self) -> bool:

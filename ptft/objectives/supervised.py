@@ -32,9 +32,10 @@ class Supervised(Config):
             seed: the run's seed, for mixup and CutMix.
         """
         from ptft.objectives.cross_entropy import CrossEntropy
+        from ptft.objectives.mixing import Mixing
 
         weights = None
         if self.class_weights == "balanced":
             mean = sum(class_counts) / len(class_counts)
             weights = [mean / count for count in class_counts]
-        return CrossEntropy(self.label_smoothing, weights, self.mixup, self.cutmix, seed)
+        return CrossEntropy(self.label_smoothing, weights, Mixing(self.mixup, self.cutmix, seed))

@@ -4,7 +4,7 @@ from ptft.proof.ranking import Measured, Place, Ranking, Verdict, told
 from ptft.proof.score import ScoreResult
 from ptft.proof.scores.worth import Worth, accuracy
 from ptft.report.figures import COLOURS, INK, blank, picture
-from ptft.report.page import Block, Cell, Code, Fact, Fold, Page, Picture, Prose, Section, Table
+from ptft.report.page import Block, Cell, Code, Fact, Page, Picture, Prose, Section, Table, left_out
 
 _HEADS: dict[Verdict, str] = {
     "use": "Start from the first",
@@ -30,7 +30,7 @@ def page_of_score(result: ScoreResult, command: str) -> Page:
         notes=_notes(result),
         sections=[
             Section("Ranking", [_against_random(ranking), _table(ranking), _how_to_read(ranking)]),
-            *_left_out(result),
+            *left_out(result.bad_images),
             Section("To do it again", [Code(command)]),
         ],
     )
@@ -128,8 +128,3 @@ def _how_to_read(ranking: Ranking) -> Block:
         "hold together in 95 of 100 cases.",
         soft=True,
     )
-
-
-def _left_out(result: ScoreResult) -> list[Section]:
-    bad = result.bad_images
-    return [Section("Images left out", [Fold("Why each could not be read", [Code("\n".join(bad))])])] if bad else []

@@ -63,9 +63,8 @@ class Target:
         classes, parts = split(source, config, seed=seed)
         records = subset(parts["train"], MOST_IMAGES, seed=seed)
         # An image that cannot be read is left out and named, as in evaluate.
-        lenient = config.model_copy(update={"on_bad_image": "skip", "max_bad_images": len(records)})
-        listing = listing_of(parts)
-        return cls(lenient, classes, records, len(parts["train"]), listing, source.origin, source.passed_over)
+        config, listing = config.tolerant(), listing_of(parts)
+        return cls(config, classes, records, len(parts["train"]), listing, source.origin, source.passed_over)
 
     def decode(self, format_: Format, cache: Cache | None) -> tuple[Examples, Sequence[str]]:
         """The images that could be read, and one line for each of the others.

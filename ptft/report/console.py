@@ -1,9 +1,10 @@
 """Everything said on stderr: a bar on a terminal, plain lines with time between them elsewhere."""
 
+import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -85,6 +86,13 @@ class Console:
     def bar_ended(self) -> None:
         """What is said from now on is not above a bar."""
         self._bar = None
+
+
+@contextmanager
+def silent() -> Iterator[Console]:
+    """A console that nobody hears but the log.txt of its run."""
+    with Path(os.devnull).open("w") as nowhere:
+        yield Console(nowhere)
 
 
 class Bar:

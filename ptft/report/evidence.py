@@ -1,7 +1,7 @@
 """What a page shows beyond the numbers of the summary: needs the images and the classifier."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -181,10 +181,7 @@ def ask_where(shown: Sequence[Shown], classifier: Classifier, format_: Format, d
     heat = grad_cam(classifier, images, torch.tensor([one.predicted for one in shown], device=device))
     if heat is None:
         return []
-    return [
-        Shown(one.image, one.name, one.true, one.predicted, one.confidence, warmth)
-        for one, warmth in zip(shown, heat, strict=True)
-    ]
+    return [replace(one, heat=warmth) for one, warmth in zip(shown, heat, strict=True)]
 
 
 def _map(

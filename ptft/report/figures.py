@@ -71,14 +71,11 @@ def style_of(index: int) -> tuple[str, str]:
     return COLOURS[index % len(COLOURS)], _MARKERS[(index + turn) % len(_MARKERS)]
 
 
-def curve(
-    axes: "Axes", x: list[float], y: list[float], index: int, label: str, band: Any = None, dashed: bool = False
-) -> None:
+def curve(axes: "Axes", x: list[float], y: list[float], index: int, label: str, band: Any = None) -> None:
     """A line in the colour of series `index`, with a band around it where `band` gives (low, high) lists."""
     colour = style_of(index)[0]
     marker = "o" if len(x) <= 40 else ""
-    style = (0, (4, 2)) if dashed else "-"
-    axes.plot(x, y, color=colour, label=label, marker=marker, markersize=3.5, linestyle=style)
+    axes.plot(x, y, color=colour, label=label, marker=marker, markersize=3.5)
     if band is not None:
         axes.fill_between(x, *band, color=colour, alpha=0.18, linewidth=0)
 

@@ -14,13 +14,12 @@ from ptft.report.console import Console
 from ptft.report.evidence import Shown, ask_where
 from ptft.report.measure import MEAN_AVERAGE_PRECISION
 from ptft.report.page import Block, Cell, Fact, Gallery, Prose, Section, Table, count, percent
-from ptft.report.pixels import thumbnail, with_heat
+from ptft.report.pixels import short_name, thumbnail, with_heat
 from ptft.report.run_record import RunRecord
 from ptft.train.evaluate import Predictions
 
 _NUM_MISTAKES = 24
 _NUM_HEATED = 8
-_MAX_NAME = 30
 
 
 class MultiLabelReport:
@@ -34,16 +33,18 @@ class MultiLabelReport:
             [
                 row["class"],
                 f"{row['num_examples']:,}",
-                _percent(row["average_precision"]),
+                self.measure.shown(row["average_precision"]),
                 _ends(row, "average_precision"),
-                _percent(row["f1"]),
+                self.measure.shown(row["f1"]),
                 _ends(row, "f1"),
-                _percent(row["precision"]),
-                _percent(row["recall"]),
+                self.measure.shown(row["precision"]),
+                self.measure.shown(row["recall"]),
             ]
             for row in scores["per_class"]
         ]
-        console.say(f"ranking the images at random would give an mAP of about {_percent(self.guess(scores))}.")
+        console.say(
+            f"ranking the images at random would give an mAP of about {self.measure.shown(self.guess(scores))}."
+        )
         console.table([*columns, "precision", "recall"], rows)
 
     def verdict(self, scores: Mapping[str, Any]) -> str:
@@ -72,7 +73,7 @@ class MultiLabelReport:
         if not scores:
             return []
         n = f"n = {scores['num_examples']:,}"
-        f1 = Fact(f"F1 at {scores['threshold']:g}", _percent(scores["f1"]), f"{_ends(scores, 'f1')} %, {n}")
+        f1 = Fact(f"F1 at {scores['threshold']:g}", self.measure.shown(scores["f1"]), f"{_ends(scores, 'f1')} %, {n}")
         return [Fact("mAP", self.measure.shown(scores["map"]), self.measure.interval(scores)), f1]
 
     def sections(self, run: RunRecord) -> list[Section]:
@@ -145,7 +146,7 @@ class _Captions:
 
     def mistake(self, row: int, index: int, examples: Examples) -> str:
         share = 100 * float(self.shares[row, index])
-        return f"{self.has(row)}\n{self.classes[index]}: {share:.1f} %\n{_short(examples.names[row])}"
+        return f"{self.has(row)}\n{self.classes[index]}: {share:.1f} %\n{short_name(examples.names[row])}"
 
 
 def _of_each_class(shares: Tensor, truth: Tensor) -> list[tuple[int, int]]:
@@ -173,7 +174,7 @@ def _heat(
         thumbnail(
             with_heat(one.image, one.heat),
             f"{one.name}; beside it the places that spoke for {captions.classes[one.predicted]}",
-            f"{captions.classes[one.predicted]}, {100 * one.confidence:.1f} %\n{_short(one.name)}",
+            f"{captions.classes[one.predicted]}, {100 * one.confidence:.1f} %\n{short_name(one.name)}",
         )
         for one in ask_where(shown, classifier, format_, device)
         if one.heat is not None
@@ -201,15 +202,6 @@ def _class_row(row: dict[str, Any]) -> list[str | Cell]:
     ]
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def _ends(found: Mapping[str, Any], key: str) -> str:
     low, high = found[f"{key}_low"], found[f"{key}_high"]
     return "–" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _short(name: str) -> str:
-    file = name.rpartition("/")[2]
-    return file if len(file) <= _MAX_NAME else "…" + file[1 - _MAX_NAME :]

@@ -223,6 +223,12 @@ class Page:
     notes: Sequence[str] = field(default=())
 
 
+def left_out(bad_images: Sequence[str]) -> list[Section]:
+    """The section about images that could not be read, one line each; none where all could."""
+    told = Fold("Why each could not be read", [Code("\n".join(bad_images))])
+    return [Section("Images left out", [told])] if bad_images else []
+
+
 def write_page(path: Path, page: Page) -> None:
     """Replaces the file at `path`.
 

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from ptft.report.charts import draw_feature_map
 from ptft.report.evidence import Evidence, Shown
 from ptft.report.page import Block, Gallery, Picture, Prose, Section
-from ptft.report.pixels import thumbnail, with_heat
+from ptft.report.pixels import short_name, thumbnail, with_heat
 from ptft.report.run_record import RunRecord
-
-_MAX_NAME = 30
 
 
 def picture_sections(run: RunRecord, evidence: Evidence | Sequence[Section] | None) -> list[Section]:
@@ -39,8 +37,7 @@ def _alt(one: Shown, classes: list[str]) -> str:
 
 def _named(one: Shown, classes: list[str]) -> str:
     share = f"{100 * one.confidence:.1f} %" if one.confidence < 0.9995 else "> 99.9 %"
-    file = one.name.rpartition("/")[2]
-    file = file if len(file) <= _MAX_NAME else "…" + file[1 - _MAX_NAME :]
+    file = short_name(one.name)
     if one.true == one.predicted:
         return f"{classes[one.true]}\nnamed so, {share}\n{file}"
     return f"{classes[one.true]}\nnamed {classes[one.predicted]}, {share}\n{file}"

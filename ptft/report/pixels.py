@@ -11,6 +11,7 @@ from ptft.report.page import Picture
 
 _SIDE = 160
 _PIXELATED_BELOW = 97
+_MAX_NAME = 30
 
 
 def thumbnail(image: Tensor, alt: str, caption: str = "") -> Picture:
@@ -44,6 +45,12 @@ def with_heat(image: Tensor, heat: Tensor) -> Tensor:
     painted = torch.from_numpy(colormaps["inferno"](large[0, 0].clamp(0, 1).numpy())[..., :3]).permute(2, 0, 1) * 255
     grey = colour.mean(dim=0, keepdim=True)
     return torch.cat([colour, 0.45 * grey + 0.6 * painted], dim=2).round().clamp(0, 255).to(torch.uint8)
+
+
+def short_name(name: str) -> str:
+    """The file name in the name of an image, short enough to stand below it."""
+    file = name.rpartition("/")[2]
+    return file if len(file) <= _MAX_NAME else "…" + file[1 - _MAX_NAME :]
 
 
 def _url(image: Image.Image) -> str:

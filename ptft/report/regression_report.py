@@ -16,14 +16,13 @@ from ptft.report.charts import draw_predicted
 from ptft.report.console import Console
 from ptft.report.measure import R_SQUARED
 from ptft.report.page import Cell, Fact, Gallery, Prose, Section, Table
-from ptft.report.pixels import thumbnail
+from ptft.report.pixels import short_name, thumbnail
 from ptft.report.run_record import RunRecord
 from ptft.train.evaluate import Predictions
 
 _NUM_ERRORS = 24
 _MOST_DRAWN = 6
 _MOST_FACTS = 4
-_MAX_NAME = 30
 
 
 class RegressionReport:
@@ -135,10 +134,8 @@ def _caption(
     row: int, targets: Sequence[str], predicted: Tensor, truth: Tensor, errors: Tensor, examples: Examples
 ) -> str:
     worst = int(errors[row].argmax())
-    file = examples.names[row].rpartition("/")[2]
-    file = file if len(file) <= _MAX_NAME else "…" + file[1 - _MAX_NAME :]
     value, told = float(truth[row, worst]), float(predicted[row, worst])
-    return f"{targets[worst]} {rounded(value)}\npredicted {rounded(told)}\n{file}"
+    return f"{targets[worst]} {rounded(value)}\npredicted {rounded(told)}\n{short_name(examples.names[row])}"
 
 
 def _name(scores: Mapping[str, Any]) -> str:

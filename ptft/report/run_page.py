@@ -9,7 +9,7 @@ from ptft.report.console import duration
 from ptft.report.evidence import Evidence
 from ptft.report.leak_sections import leak_sections
 from ptft.report.measure import told_steps
-from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, Section, Table
+from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, Section, Table, left_out
 from ptft.report.picture_sections import picture_sections
 from ptft.report.run_record import RunRecord
 from ptft.report.task_report import report_of
@@ -123,9 +123,7 @@ def _history(run: RunRecord) -> list[Section]:
         sections.append(Section("Transfer", _transfer(tensors, summary.get("start", ()))))
     if lineage := summary.get("lineage"):
         sections.append(Section("Lineage", [lineage_graph(lineage, summary["digest"])]))
-    if bad := summary.get("bad_images"):
-        sections.append(Section("Images left out", [Fold("Why each could not be read", [Code("\n".join(bad))])]))
-    return sections
+    return [*sections, *left_out(summary.get("bad_images", ()))]
 
 
 def _transfer(tensors: list[dict[str, str]], start: Sequence[str]) -> list[Block]:

@@ -11,18 +11,6 @@ _MAX_OPEN_ROWS = 30
 _NUM_PAIRS = 20
 
 
-def interval(scores: dict[str, Any], key: str = "top1") -> str:
-    """`90.0 to 92.4 %, n = 2,000`."""
-    low, high = scores[f"{key}_low"], scores[f"{key}_high"]
-    return f"{100 * low:.1f} to {100 * high:.1f} %, n = {scores['num_examples']:,}"
-
-
-def most_common(confusion: list[list[int]]) -> float:
-    """Share of the most common true class."""
-    rows = [sum(row) for row in confusion]
-    return max(rows) / sum(rows)
-
-
 def score_sections(run: RunRecord) -> list[Section]:
     """None where nothing was held out to score on."""
     summary, scores = run.summary or {}, run.scores

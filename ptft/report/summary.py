@@ -12,7 +12,6 @@ from ptft.data.records import PARTS, Part
 from ptft.data.sources.listing import some
 from ptft.data.task import Task
 from ptft.proof.leak import LeakCheck
-from ptft.report.console import Console
 from ptft.run_folder import RunFolder
 from ptft.storage import write_text_durably
 from ptft.train.metrics import TaskScores
@@ -31,7 +30,7 @@ class Summary:
         seconds: spent in training.
         reason: why training ended.
         bad_images: one line for each image that was left out.
-        calibration: of the test part, else validation (`ptft.report.evidence.describe_confidence`); None without any.
+        calibration: of the test part, else validation (`ptft.report.evidence.describe_calibration`); None without any.
         leak: whether training has seen test images; None where it was not checked.
     """
 
@@ -112,30 +111,3 @@ def _crops(task: Task) -> str:
         return ""
     side = task.train.larger.take(torch.tensor([0])).shape[-1]
     return f"; training crops from {side}x{side}"
-
-
-def print_scores(console: Console, scores: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Per-class table and, for up to 20 classes, the confusion matrix, of scores as `describe_scores` gives them."""
-    rows = [
-        [row["class"], f"{row['num_examples']:,}", _percent(row["precision"]), _percent(row["recall"]), _interval(row)]
-        for row in scores["per_class"]
-    ]
-    most_common = max(map(sum, scores["confusion"])) / scores["num_examples"]
-    console.say(f"naming the most common class always would be right for {_percent(most_common)}.")
-    console.table(["class", "n", "precision", "recall", "95 % interval"], rows)
-    if len(classes) <= 20:
-        columns = ["true \\ predicted", *(_short(name) for name in classes)]
-        cells = [[name, *(str(cell) for cell in row)] for name, row in zip(classes, scores["confusion"], strict=True)]
-        console.table(columns, cells)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _interval(row: dict[str, Any]) -> str:
-    return "–" if row["recall"] is None else f"{100 * row['recall_low']:.1f} to {100 * row['recall_high']:.1f}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 8 else name[:7] + "…"

@@ -8,6 +8,7 @@ import torch
 from ptft.checkpoint import Metadata
 from ptft.data.records import Part
 from ptft.data.task import Examples
+from ptft.errors import CheckpointError
 from ptft.models.classifier import Classifier
 from ptft.report.console import Console
 from ptft.report.evidence import Evidence
@@ -92,5 +93,11 @@ _REPORTS: dict[str, TaskReport] = {
 
 
 def report_of(task: str) -> TaskReport:
-    """The report of a task by its name."""
+    """The report of a task by its name.
+
+    Raises:
+        CheckpointError: there is no such task here.
+    """
+    if task not in _REPORTS:
+        raise CheckpointError(f"this ptft knows no task {task!r}. Update ptft.")
     return _REPORTS[task]

@@ -80,14 +80,19 @@ class Prepared:
     race_steps: int = 0
 
     @property
+    def is_solved(self) -> bool:
+        """Whether the one step is to solve the head, as of a probe."""
+        return isinstance(self.stepper, HeadSolver)
+
+    @property
     def num_steps(self) -> int:
         """Of the whole run; a probe is solved in one."""
-        return 1 if isinstance(self.stepper, HeadSolver) else self.config.train.num_steps(len(self.task.train))
+        return 1 if self.is_solved else self.config.train.num_steps(len(self.task.train))
 
     @property
     def phases(self) -> tuple[range, ...]:
         """The steps of the run, apart where their images are of another size."""
-        return (range(1),) if isinstance(self.stepper, HeadSolver) else self.sizes.phases
+        return (range(1),) if self.is_solved else self.sizes.phases
 
     @property
     def batch_size(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptft.data.task import Task
@@ -39,7 +39,9 @@ def regime_of(
     if not isinstance(config, FinetuneConfig):
         return None
     regime = Regime.of(config.transfer, classifier, config.train.num_steps(len(task.train)))
-    if config.transfer.bn != "train" and not _norms(classifier):
+    if config.transfer.bn != "train" and not any(
+        isinstance(part, _BatchNorm) for part in classifier.backbone.modules()
+    ):
         raise UsageError(f"transfer.bn: {config.transfer.bn}, but the model has no batch norm. Leave it out.")
     for key in config.transfer.given(("interpolate", "soup")):
         _check_averaging(key, regime, tensors)
@@ -171,7 +173,3 @@ def co_tuning_of(
             "or start from a checkpoint with its head."
         )
     return prepare_co_tuning(classifier.to(device), weight, bias, task, device, check_stop)
-
-
-def _norms(classifier: Classifier) -> list[nn.Module]:
-    return [part for part in classifier.backbone.modules() if isinstance(part, _BatchNorm)]

@@ -165,7 +165,7 @@ def _choose(
             torch.set_num_threads(1)  # sums within a layer are cut by the number of threads
         precision = "fp32" if train.precision == "auto" else train.precision
         memory_format = "contiguous" if train.memory_format == "auto" else train.memory_format
-        return Choice(precision, memory_format, float("nan"))
+        return Choice(precision, memory_format)
 
     if train.precision == "bf16" and not computes_bf16(device):
         around.console.say("train.precision: bf16 is imitated here, many times as slow as fp32. Write auto or fp32.")
@@ -180,8 +180,7 @@ def _choose(
             around.console.say(sentence)
         return choice.precision, choice.memory_format
 
-    precision, memory_format = around.ranks.from_first(measure)
-    return Choice(precision, memory_format, float("nan"))
+    return Choice(*around.ranks.from_first(measure))
 
 
 def _exchange(train: TrainConfig, agreement: Agreement) -> Exchange:

@@ -79,10 +79,10 @@ class ConfigDrift:
         moves_data: whether the images lie elsewhere, or are others.
     """
 
-    refused: tuple[str, ...]
-    accepted: tuple[str, ...]
-    prolongs: bool
-    moves_data: bool
+    refused: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    prolongs: bool = False
+    moves_data: bool = False
 
 
 def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift, RunConfigT]:
@@ -119,9 +119,7 @@ def flat(sections: Mapping[str, Any]) -> dict[str, Any]:
     """`section.key` of every key; durations stay whole."""
     flat: dict[str, Any] = {}
     for section, value in sections.items():
-        flat |= {f"{section}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {}
-        if not isinstance(value, dict):
-            flat[section] = value
+        flat |= {f"{section}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {section: value}
     return flat
 
 

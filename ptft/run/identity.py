@@ -40,10 +40,9 @@ class Identity:
         """The identity of the run of `config`, a finetuning from `source` where that is given."""
         kept = _kept(config.model_dump(mode="json"))
         # Random weights descend from nothing.
-        is_child = source and not (isinstance(config, FinetuneConfig) and config.transfer.recipe == "random")
-        return cls(
-            type(config), "finetune" if source else "pretrain", kept, _digest(source) if source and is_child else None
-        )
+        is_random = isinstance(config, FinetuneConfig) and config.transfer.recipe == "random"
+        parent = _digest(source) if source and not is_random else None
+        return cls(type(config), "finetune" if source else "pretrain", kept, parent)
 
     def check(self, found: Checkpoint) -> None:
         """Raises CheckpointError when a checkpoint was not written by this run."""

@@ -13,6 +13,7 @@ from ptft.run.assembly import Prepared
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
 from ptft.train.metrics import TaskScores
+from ptft.train.saver import replace_best
 
 SHARES = tuple(place / 10 for place in range(11))
 """Of the end weights."""
@@ -45,12 +46,8 @@ def interpolate(
     told = ", ".join(f"{one:.1f}: {found[one].short()}" for one in SHARES)
     console.say(f"interpolate: {share:.1f} of the way from start to end is best on validation ({told}).")
     _load(prepared, end, share)
-    *ancestors, own = end.metadata.lineage
-    own = own.model_copy(update=found[share].ancestry())
-    metadata = end.metadata.model_copy(update={"interpolated": share, "lineage": (*ancestors, own)})
-    seen = {name: tensor for name, tensor in end.tensors.items() if name.startswith("seen.")}
     if ranks.is_first:
-        checkpoint.write(folder.best, metadata, prepared.classifier.state_dict() | seen)
+        replace_best(folder, end, prepared.classifier, found[share], {"interpolated": share})
 
 
 def _score(prepared: Prepared, end: Checkpoint, share: float, score: Callable[[Classifier], TaskScores]) -> TaskScores:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
 from ptft.config.load import load
 from ptft.data.cache import USUAL_CACHE, CacheOptions
@@ -13,7 +13,7 @@ from ptft.distributed.place import Place, place
 from ptft.distributed.ranks import Ranks, join
 from ptft.errors import PtftError, StoppedError, StorageError, UsageError
 from ptft.report.console import Console
-from ptft.run.drift import MAY_CHANGE, check_listing, compare_configs
+from ptft.run.drift import MAY_CHANGE, ConfigDrift, check_listing, compare_configs
 from ptft.run.surroundings import Surroundings
 from ptft.run_folder import RunFolder, RunStatus
 from ptft.settings import RunConfigT
@@ -86,11 +86,13 @@ def run_in_folder(
         PtftError: any of `ptft.errors`; status.json tells it too.
     """
     with closing(join(place())) as ranks, ranks.settled(), _held(folder, source, resume, ranks):
-        agreed = _agreed(folder, config) if ranks.is_first and folder.is_started() else _Agreed(config)
+        drift, agreed = ConfigDrift(), config
+        if ranks.is_first and folder.is_started():
+            drift, agreed = _agreed(folder, config)
         decided = ranks.from_first(
             lambda: {
-                "config": agreed.config.model_dump(mode="json"),
-                "finished": None if agreed.prolongs else _finished(folder, agreed),
+                "config": agreed.model_dump(mode="json"),
+                "finished": None if drift.prolongs else _finished(folder, agreed, drift),
             }
         )
         if decided["finished"]:
@@ -99,10 +101,10 @@ def run_in_folder(
             return finished
         import ptft.run.training  # noqa: F401 (takes seconds, in which a signal can still end the process at once)
 
-        config = agreed.config if ranks.is_first else type(config).model_validate(decided["config"])
+        config = agreed if ranks.is_first else type(config).model_validate(decided["config"])
         with nullcontext(stop) if stop else stop_on_signals() as stop:
             stop.folder = folder.path
-            _open_log(folder, console, agreed.changes, ranks)
+            _open_log(folder, console, drift.accepted, ranks)
             with end_recorded(folder if ranks.is_first else None, console), _together(folder, ranks):
                 if ranks.is_first:
                     folder.write_begin()
@@ -187,24 +189,8 @@ def end_recorded(folder: RunFolder | None, console: Console) -> Iterator[None]:
         console.close()
 
 
-@dataclass(frozen=True)
-class _Agreed(Generic[RunConfigT]):
-    """The config to go on with.
-
-    Attributes:
-        config: with the changes.
-        changes: a sentence each.
-        prolongs, moves_data: as in `ConfigDrift`.
-    """
-
-    config: RunConfigT
-    changes: tuple[str, ...] = ()
-    prolongs: bool = False
-    moves_data: bool = False
-
-
-def _agreed(folder: RunFolder, given: RunConfigT) -> _Agreed[RunConfigT]:
-    """How the run in the folder goes on.
+def _agreed(folder: RunFolder, given: RunConfigT) -> tuple[ConfigDrift, RunConfigT]:
+    """What has changed since the run in the folder began, and the config to go on with.
 
     Raises:
         UsageError: the config given now contradicts that of the run.
@@ -217,10 +203,10 @@ def _agreed(folder: RunFolder, given: RunConfigT) -> _Agreed[RunConfigT]:
             "Resume it with its own config, or choose another folder with --out. What may change: "
             f"{', '.join(MAY_CHANGE)}."
         )
-    return _Agreed(config, drift.accepted, drift.prolongs, drift.moves_data)
+    return drift, config
 
 
-def _finished(folder: RunFolder, agreed: _Agreed[RunConfigT]) -> dict[str, Any] | None:
+def _finished(folder: RunFolder, config: RunConfigT, drift: ConfigDrift) -> dict[str, Any] | None:
     """The summary of a run that is done; None where it is not.
 
     Raises:
@@ -228,8 +214,8 @@ def _finished(folder: RunFolder, agreed: _Agreed[RunConfigT]) -> dict[str, Any] 
         CheckpointError: the final checkpoint is gone or damaged.
     """
     summary = folder.finished()
-    if summary is not None and agreed.moves_data:
+    if summary is not None and drift.moves_data:
         from ptft import checkpoint
 
-        check_listing(checkpoint.read(Path(summary["checkpoint"])).metadata, agreed.config)
+        check_listing(checkpoint.read(Path(summary["checkpoint"])).metadata, config)
     return summary

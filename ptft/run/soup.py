@@ -1,6 +1,6 @@
 """Greedy soup: the mean of the weights of several seeds, as far as validation gains from it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ptft.run.assembly import Prepared
 from ptft.run_folder import RunFolder
 from ptft.settings import FinetuneConfig
 from ptft.train.metrics import TaskScores
+from ptft.train.saver import replace_best
 from ptft.transfer.statistics import measure_statistics
 
 
@@ -59,15 +60,11 @@ def cook(
         f"validation; alone {told}."
     )
     taste([found[seed] for seed in kept])
-    *ancestors, last = own.metadata.lineage
-    last = last.model_copy(update=scores.ancestry())
-    metadata = own.metadata.model_copy(update={"souped": tuple(kept), "lineage": (*ancestors, last)})
-    seen = {name: tensor for name, tensor in own.tensors.items() if name.startswith("seen.")}
-    checkpoint.write(folder.best, metadata, prepared.classifier.state_dict() | seen)
+    replace_best(folder, own, prepared.classifier, scores, {"souped": tuple(kept)})
 
 
 def choose(
-    seeds: Sequence[int] | Mapping[int, object], score: Callable[[Sequence[int]], TaskScores]
+    seeds: Iterable[int], score: Callable[[Sequence[int]], TaskScores]
 ) -> tuple[list[int], TaskScores, dict[int, TaskScores]]:
     """The greedy choice.
 

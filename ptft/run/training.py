@@ -1,11 +1,9 @@
 """Pretraining and finetuning, from config to final checkpoint."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor
 
@@ -18,12 +16,13 @@ from ptft.data.records import PARTS, Part
 from ptft.distributed.ranks import Ranks
 from ptft.errors import UsageError
 from ptft.models.classifier import Classifier
-from ptft.report.console import Console, duration
+from ptft.report.console import Console, duration, silent
 from ptft.report.journal import Journal, Unwritten
 from ptft.report.measure import told_steps
 from ptft.report.summary import Summary
 from ptft.run.assembly import Prepared
 from ptft.run.conclusion import conclude
+from ptft.run.decisions import known
 from ptft.run.drift import flat
 from ptft.run.identity import Identity, newest_checkpoint
 from ptft.run.interpolation import interpolate
@@ -40,7 +39,6 @@ from ptft.train.evaluate import evaluate
 from ptft.train.loop import Plan, fit
 from ptft.train.metrics import TaskScores
 from ptft.train.saver import Saver
-from ptft.train.solve import HeadSolver
 from ptft.transfer.origin import Origin
 from ptft.transfer.seen import with_own
 
@@ -136,7 +134,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         write_text_durably(folder.config, dump(prepared.config, header=session.command))
     _tell_warmup(prepared, plan, console)
     score = _scorer(prepared, prepared.stepper.precision, session)
-    per_epoch = 1.0 if isinstance(prepared.stepper, HeadSolver) else len(prepared.task.train) / prepared.batch_size
+    per_epoch = 1.0 if prepared.is_solved else len(prepared.task.train) / prepared.batch_size
     started = time.monotonic()
     with (
         console.bar(prepared.num_steps, state.progress.step) as bar,
@@ -184,14 +182,14 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
         inner.stop.folder = session.folder.path  # it is the run itself that a signal stops and --resume goes on with
         return finetune(own, source, inner, read=("train", "validation"), draw=False)
 
-    with Path(os.devnull).open("w") as nowhere:
+    with silent() as console:
         run_in_folder(
             folder,
             config,
             work,
             source=source,
             resume=True,
-            console=Console(nowhere),
+            console=console,
             command=session.command,
             stop=session.stop,
             cache=session.cache,
@@ -200,19 +198,16 @@ def _run_ingredient(session: Session, config: FinetuneConfig, folder: RunFolder)
 
 def _seen(prepared: Prepared, saved: Checkpoint | None, session: Session) -> Mapping[str, Tensor]:
     """Fingerprints for the checkpoints. Of images that are decoded later they cost a pass, told before it begins."""
-    inherited = saved.part("seen") if saved else prepared.inherited.seen
-    cache = session.cache.open(session.console.say)
-    if not prepared.config.data.decodes_later:
-        return with_own(prepared.task, inherited, session.stop.check, cache)
-    if not prepared.config.data.leak_check:
+    inherited, data = saved.part("seen") if saved else prepared.inherited.seen, prepared.config.data
+    if data.decodes_later and not data.leak_check:
         return inherited
-    if not saved:
+    if data.decodes_later and not saved:
         count = len(prepared.task.train)
         session.console.say(
             f"leak check: one pass over {count:,} training images before the first step; data.leak_check: false goes "
             "without."
         )
-    return with_own(prepared.task, inherited, session.stop.check, cache)
+    return with_own(prepared.task, inherited, session.stop.check, session.cache.open(session.console.say))
 
 
 def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Callable[[Classifier, Part], TaskScores]:
@@ -221,17 +216,7 @@ def _scorer(prepared: Prepared, precision: Precision, session: Session) -> Calla
 
     def score(classifier: Classifier, part: Part) -> TaskScores:
         examples, tally = task.parts[part], prepared.tally(device)
-        return evaluate(
-            classifier,
-            examples,
-            task.format,
-            len(task.classes),
-            device,
-            precision,
-            session.stop.check,
-            tally,
-            session.ranks,
-        )
+        return evaluate(classifier, examples, task.format, tally, device, precision, session.stop.check, session.ranks)
 
     return score
 
@@ -248,7 +233,7 @@ def _plan(prepared: Prepared) -> Plan:
         evaluate_every=period(config.train.evaluate_every),
         save_every=period(config.checkpoint.every),
         log_every=max(1, num_steps // 200),
-        peak_lr=0.0 if isinstance(prepared.stepper, HeadSolver) else config.optim.lr or config.optim.usual_lr,
+        peak_lr=0.0 if prepared.is_solved else known(config.optim.lr),
         schedule=config.schedule.build(num_steps, num_examples, batch_size),
         patience=config.train.patience,
         on_nonfinite=config.train.on_nonfinite,
@@ -267,7 +252,7 @@ def _check_length(saved: Checkpoint, num_steps: int) -> None:
 
 def _tell_warmup(prepared: Prepared, plan: Plan, console: Console) -> None:
     """A warmup that is all there is of a run."""
-    if not isinstance(prepared.stepper, HeadSolver) and 0 < plan.num_steps <= plan.schedule.warmup_steps:
+    if not prepared.is_solved and 0 < plan.num_steps <= plan.schedule.warmup_steps:
         console.say(
             f"ptft: schedule.warmup takes all of the run ({told_steps(plan.num_steps)}): the learning rate only rises. "
             "Make it shorter, or the run longer."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from ptft.config.base import Names
+from ptft.config.base import Names, different
 from ptft.data.records import Source
 from ptft.data.sources import Csv, DataConfig
 from ptft.data.sources.listing import printable
@@ -102,13 +102,6 @@ class MultiLabel(TaskConfig):
 
     def told(self) -> str:
         return f"{self.name}, threshold {self.threshold:g}"
-
-
-def different(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names; raises ValueError when one is there twice."""
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"named more than once: {', '.join(repeated)}")
-    return names
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from ptft.config.base import Names
+from ptft.config.base import Names, different
 from ptft.data.records import Source
 from ptft.data.sources import DataConfig
 from ptft.data.sources.listing import printable
@@ -22,7 +22,6 @@ from ptft.tasks.base import (
     TaskConfig,
     open_rows,
 )
-from ptft.tasks.multi_label import different
 
 if TYPE_CHECKING:
     import torch

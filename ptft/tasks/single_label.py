@@ -1,4 +1,4 @@
-"""The task of today's photographs: one class for each image."""
+"""One class for each image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

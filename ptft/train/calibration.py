@@ -38,12 +38,10 @@ class Choice:
     Attributes:
         precision: of the forward pass.
         memory_format: of model and images.
-        seconds: of one forward and backward pass; NaN when not measured.
     """
 
     precision: Precision
     memory_format: MemoryFormat
-    seconds: float
 
 
 def calibrate(
@@ -75,8 +73,9 @@ def calibrate(
     if precision == "auto" and not computes_bf16(device):
         precisions, missing = ["fp32"], "; no bf16 on this " + ("GPU" if device.type == "cuda" else "processor")
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if memory_format == "auto" else [memory_format]
-    if len(precisions) * len(formats) == 1:
-        return Choice(precisions[0], formats[0], float("nan")), ""
+    choices = [Choice(*way) for way in product(precisions, formats)]
+    if len(choices) == 1:
+        return choices[0], ""
     # At least two: the copy that is timed has batch norm take their statistics, also where the run holds them.
     size = min(max(shape[0], 2), max(4, _MAX_ELEMENTS // (shape[1] * shape[2] * shape[3])))
     what = repr(("calibration", _VERSION, repr(classifier), (size, *shape[1:]), precisions, formats, machine(device)))
@@ -84,20 +83,20 @@ def calibrate(
     if seconds is None:
         started, waited = time.perf_counter(), waited_seconds()
         images = torch.randn(size, *shape[1:], device=device)
-        taken: dict[tuple[Precision, MemoryFormat], float] = {}
-        for p, f in product(precisions[::-1], formats[::-1]):  # the likely best first
+        taken: dict[Choice, float] = {}
+        for choice in reversed(choices):  # the likely best first
             too_long = _HOPELESS * min(taken.values(), default=float("inf"))
-            taken[p, f] = _time(classifier, images, device, p, f, check_stop, too_long)
-        seconds = [taken[way] for way in product(precisions, formats)]
+            taken[choice] = _time(classifier, images, device, choice, check_stop, too_long)
+        seconds = [taken[choice] for choice in choices]
         note = _note(time.perf_counter() - started, waited_seconds() - waited)
         if cache is not None and not note:
             cache.remember(what, json.dumps(seconds).encode())
-    choices = [Choice(p, f, s) for (p, f), s in zip(product(precisions, formats), seconds, strict=True)]
-    fastest = {p: min((c for c in choices if c.precision == p), key=lambda c: c.seconds) for p in precisions}
+    times = dict(zip(choices, seconds, strict=True))
+    fastest = {p: min((c for c in choices if c.precision == p), key=times.__getitem__) for p in precisions}
     best = fastest[precisions[0]]
-    if len(precisions) == 2 and fastest["bf16"].seconds < _WORTHWHILE * fastest["fp32"].seconds:
+    if len(precisions) == 2 and times[fastest["bf16"]] < _WORTHWHILE * times[fastest["fp32"]]:
         best = fastest["bf16"]
-    speeds = ", ".join(f"{c.precision} {c.memory_format} {size / c.seconds:,.0f}" for c in choices)
+    speeds = ", ".join(f"{c.precision} {c.memory_format} {size / times[c]:,.0f}" for c in choices)
     return (
         best,
         f"calibration: {best.precision}, {best.memory_format} (images/s forward and back: {speeds}{missing}{note}).",
@@ -124,13 +123,12 @@ def _time(
     classifier: Classifier,
     images: torch.Tensor,
     device: torch.device,
-    precision: Precision,
-    format_: MemoryFormat,
+    choice: Choice,
     check_stop: Callable[[], None],
     too_long: float,
 ) -> float:
     """Shortest of several timed passes, in seconds, after one that is not counted; of three if they are `too_long`."""
-    memory_format = TORCH_FORMATS[format_]
+    memory_format = TORCH_FORMATS[choice.memory_format]
     model = copy.deepcopy(classifier).to(memory_format=memory_format).train()
     labels = torch.zeros(len(images), dtype=torch.int64, device=device)
     shortest, begun, passes = float("inf"), time.perf_counter(), 0
@@ -139,7 +137,7 @@ def _time(
         if passes > _FEWEST and shortest > too_long:
             break
         start = time.perf_counter()
-        with autocast(device, precision):
+        with autocast(device, choice.precision):
             logits = model(images.contiguous(memory_format=memory_format))
         functional.cross_entropy(logits.float(), labels).backward()
         if device.type == "cuda":

@@ -13,7 +13,7 @@ from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import NotFiniteError
 from ptft.models.classifier import Classifier
 from ptft.runtime import Precision, autocast, is_out_of_memory
-from ptft.train.metrics import Tally, TaskScores, TaskTally
+from ptft.train.metrics import TaskScores, TaskTally
 
 _BATCH_SIZE = 128
 # On a CPU a batch of photographs passes in parts of so many pixels, or images where they are large: at 224 px resnet18
@@ -145,16 +145,15 @@ class Predictions:
         shares = (self.logits.double() / temperature).softmax(dim=1)
         return shares.amax(dim=1).clamp(max=1.0), self.logits.argmax(dim=1)
 
-    def scores(self, tally: TaskTally | None = None) -> TaskScores:
+    def scores(self, tally: TaskTally) -> TaskScores:
         """As `evaluate` gives them, to the bit where that ran on the CPU.
 
         Args:
-            tally: of the task; None for one class an image.
+            tally: an empty one of the task.
 
         Raises:
             NotFiniteError: the loss is not: the weights are spoilt.
         """
-        tally = tally or Tally(self.logits.shape[1], self.logits.device)
         for logits, labels in zip(self.logits.split(_BATCH_SIZE), self.labels.split(_BATCH_SIZE), strict=True):
             tally.add(logits, labels)
         return _finite(tally.scores())
@@ -178,11 +177,10 @@ def evaluate(
     classifier: nn.Module,
     examples: Examples,
     format_: Format,
-    num_classes: int,
+    tally: TaskTally,
     device: torch.device,
     precision: Precision = "fp32",
     check_stop: Callable[[], None] = lambda: None,
-    tally: TaskTally | None = None,
     ranks: Ranks = ALONE,
 ) -> TaskScores:
     """Scores of a classifier on one part; arguments as `logits_of` and `Predictions.scores`.
@@ -190,7 +188,6 @@ def evaluate(
     Raises:
         NotFiniteError: the loss is not: the weights are spoilt.
     """
-    tally = tally or Tally(num_classes, device)
     for rows, logits in logits_of(classifier, examples, format_, device, precision, check_stop, ranks):
         tally.add(logits, examples.labels[rows].to(device))
     return _finite(tally.scores())

@@ -114,11 +114,6 @@ class Scores:
         return self.top1
 
     @property
-    def most_common(self) -> float:
-        """Share of the most common class: what naming it always would get right."""
-        return int(self.confusion.sum(dim=1).max()) / self.num_examples
-
-    @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of top1."""
         return wilson_interval(self.num_correct, self.num_examples)

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptft import checkpoint
-from ptft.checkpoint import Metadata
+from ptft.checkpoint import Checkpoint, Metadata
 from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import NotFiniteError
+from ptft.models.classifier import Classifier
 from ptft.run_folder import RunFolder
 from ptft.storage import link_durably, storage_errors, sync_file
+from ptft.train.metrics import TaskScores
 from ptft.train.state import State
 
 
@@ -107,3 +110,18 @@ class Saver:
                     f"{name} is not finite after step {step:,}; it was not saved. {saved} In a new run folder, lower "
                     "optim.lr, or set train.clip_norm or train.precision: fp32."
                 )
+
+
+def replace_best(
+    folder: RunFolder, best: Checkpoint, model: Classifier, scores: TaskScores, note: dict[str, Any]
+) -> None:
+    """Makes weights that were made of those in `best.pt` the new one, with their scores on validation.
+
+    `note` has the fields of the metadata that say how they were made.
+    """
+    *ancestors, own = best.metadata.lineage
+    lineage = (*ancestors, own.model_copy(update=scores.ancestry()))
+    seen = {name: tensor for name, tensor in best.tensors.items() if name.startswith("seen.")}
+    checkpoint.write(
+        folder.best, best.metadata.model_copy(update={**note, "lineage": lineage}), model.state_dict() | seen
+    )

@@ -78,8 +78,9 @@ def _inapplicable(classifier: Classifier, model: Model, source: SourceWeights, r
     if fresh := [part.name for part in report.tensors if _is_fresh(part.name, part.outcome)]:
         return f"{', '.join(fresh[:3])} did not come from it"
     stem = f"backbone.{stem_of(classifier.backbone)}"
+    (given, _), taken = unwrap(source.tensors), classifier.state_dict()
     for part in report.adapted():
-        before, after = unwrap(source.tensors)[0][part.name], classifier.state_dict()[part.name]
+        before, after = given[part.name], taken[part.name]
         if part.name == stem and before.shape[2:] != after.shape[2:]:
             return f"{part.name} has another kernel"
         if part.name == stem and not agreeing_channels(before.shape[1], after.shape[1]):

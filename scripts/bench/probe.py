@@ -10,7 +10,6 @@ looks at validation, without reading images and starting Python.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ptft.augment import NoAugment
 from ptft.config.durations import Duration
 from ptft.data.sources import Data, EmbeddedFashionMnist, Folder
 from ptft.models import SmallCnn
-from ptft.report.console import Console
+from ptft.report.console import Console, silent
 from ptft.run.session import run_in_folder
 from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder
@@ -83,9 +82,9 @@ def _run(folder: Path, config: PretrainConfig | FinetuneConfig, source: Path | N
     def work(resolved: Any, session: Any) -> Any:
         return pretrain(resolved, session) if source is None else finetune(resolved, source, session)
 
-    with Path(os.devnull).open("w") as nowhere:
+    with silent() as console:
         return run_in_folder(
-            RunFolder(folder), config, work, source=source, resume=True, console=Console(nowhere), command="bench"
+            RunFolder(folder), config, work, source=source, resume=True, console=console, command="bench"
         )
 
 

@@ -14,7 +14,6 @@ chosen on the first four targets; the last three are others.
 """
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -33,7 +32,7 @@ from ptft.data.splits import split
 from ptft.models import SmallCnn
 from ptft.proof.score import score
 from ptft.proof.scores.worth import Worth
-from ptft.report.console import Console
+from ptft.report.console import Console, silent
 from ptft.run.session import run_in_folder
 from ptft.run.training import finetune, pretrain
 from ptft.run_folder import RunFolder
@@ -180,8 +179,8 @@ def _measure(out: Path, name: str, made: Made, data: dict[str, DataConfig], sour
             runs.append(_run(out / "finetuned" / f"{_plain(name)}-{_plain(source)}-{seed}", config, path))
         truth[source] = float(np.mean([run["test"]["top1"] for run in runs]))
     started = time.process_time()
-    with Path(os.devnull).open("w") as nowhere:
-        ranking = score(list(sources.values()), target, seed=0, console=Console(nowhere)).ranking
+    with silent() as console:
+        ranking = score(list(sources.values()), target, seed=0, console=console).ranking
     score_seconds = (time.process_time() - started) / len(sources)
     worths = {place.measured.path: place.measured.worth for place in ranking.places}
     scores = {key: {source: of(worths[path]) for source, path in sources.items()} for key, of in MEASURES.items()}
@@ -243,9 +242,9 @@ def _run(folder: Path, config: PretrainConfig | FinetuneConfig, source: Path | N
     def work(resolved: Any, session: Any) -> Any:
         return pretrain(resolved, session) if source is None else finetune(resolved, source, session)
 
-    with Path(os.devnull).open("w") as nowhere:
+    with silent() as console:
         return run_in_folder(
-            RunFolder(folder), config, work, source=source, resume=True, console=Console(nowhere), command="bench"
+            RunFolder(folder), config, work, source=source, resume=True, console=console, command="bench"
         )
 
 

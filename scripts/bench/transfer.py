@@ -31,7 +31,7 @@ from train import environment
 
 from ptft.data.sources import DataConfig, EmbeddedFashionMnist, Folder
 from ptft.errors import NotFiniteError
-from ptft.report.console import Console
+from ptft.report.console import silent
 from ptft.run.assembly import Prepared
 from ptft.run.preparation import prepare_finetune
 from ptft.run.session import run_in_folder
@@ -85,7 +85,7 @@ class Cell:
 
     def run(self, recipe: RecipeName, lr: float | None, draw: int) -> float:
         """Test accuracy of a run, made or kept; 0 where training diverged."""
-        with Path(os.devnull).open("w") as nowhere:
+        with silent() as console:
             try:
                 summary = run_in_folder(
                     RunFolder(self.folder(recipe, lr, draw)),
@@ -93,7 +93,7 @@ class Cell:
                     lambda config, session: finetune(config, self.source[1], session, draw=False),
                     source=self.source[1],
                     resume=True,
-                    console=Console(nowhere),
+                    console=console,
                     command="scripts/bench/transfer.py",
                 )
             except NotFiniteError:
@@ -153,8 +153,8 @@ class Cell:
         return float(told.split()[-1])
 
     def _prepared(self, recipe: RecipeName, draw: int) -> Prepared:
-        with Path(os.devnull).open("w") as nowhere:
-            return prepare_finetune(self.config(recipe, None, draw), self.source[1], Surroundings.of(Console(nowhere)))
+        with silent() as console:
+            return prepare_finetune(self.config(recipe, None, draw), self.source[1], Surroundings.of(console))
 
     def best(self, recipe: RecipeName) -> tuple[float, str]:
         """Mean test accuracy over the draws at the best learning rate, and that learning rate."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptft.data.draws import Draws
+from ptft.augment.draws import Draws
 
 MakeImages = Callable[..., Tensor]
 MakeDraws = Callable[..., Draws]

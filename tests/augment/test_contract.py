@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ptft.augment import Augment, Augmentation, NoAugment, Photo, Standard, Trivial
+from ptft.augment.draws import Draws
 from ptft.config.base import Config
-from ptft.data.draws import Draws
 from ptft.errors import UsageError
 
 COMPONENTS = get_args(get_args(Augment)[0])
@@ -209,7 +209,7 @@ from ptft.augment import Augment, Photo
 standard = TypeAdapter(Augment).validate_python({"name": "standard", "erasing": 0.5})
 assert "torch" not in sys.modules
 import torch
-from ptft.data.draws import Draws
+from ptft.augment.draws import Draws
 for config in (standard, Photo(hue=0.1)):
     images, zeros = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
     config.build(8)(images, Draws(0, zeros, zeros))

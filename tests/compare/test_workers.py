@@ -10,7 +10,7 @@ import pytest
 
 from ptft.checkpoint import read
 from ptft.compare.workers import Job, Workers
-from ptft.errors import OutOfMemoryError, PtftError, StoppedError
+from ptft.errors import CheckpointError, OutOfMemoryError, StoppedError
 
 
 def run(*jobs: Job) -> list[int]:
@@ -20,15 +20,14 @@ def run(*jobs: Job) -> list[int]:
     return done
 
 
-def test_jobs_are_done_in_other_processes_and_their_errors_keep_exit_code_and_sentence(tmp_path: Path) -> None:
+def test_jobs_are_done_in_other_processes_and_their_errors_keep_kind_and_sentence(tmp_path: Path) -> None:
     with Workers(2, lambda: None) as workers:
         done: list[int] = []
         workers.run([partial(Path.touch, tmp_path / name) for name in "abc"], done.append)
         assert sorted(done) == [0, 1, 2]
         assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
-        with pytest.raises(PtftError, match=r"nowhere.pt: no such checkpoint file") as caught:
+        with pytest.raises(CheckpointError, match=r"nowhere.pt: no such checkpoint file"):
             workers.run([partial(read, Path("nowhere.pt"))], done.append)
-        assert caught.value.exit_code == 4
         with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
             workers.run([partial(int, "x")], done.append)
 
@@ -36,6 +35,12 @@ def test_jobs_are_done_in_other_processes_and_their_errors_keep_exit_code_and_se
 def test_a_killed_worker_is_taken_for_want_of_memory() -> None:
     with pytest.raises(OutOfMemoryError, match=r"compare\.jobs"):
         run(partial(signal.raise_signal, signal.SIGKILL))
+
+
+def test_a_worker_that_a_signal_has_ended_is_a_stop_and_no_bug() -> None:
+    with pytest.raises(StoppedError, match=r"stopped by SIGTERM\.") as caught:
+        run(partial(signal.raise_signal, signal.SIGTERM))
+    assert caught.value.exit_code == 143
 
 
 def test_a_stop_ends_a_worker_at_work() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import pytest
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from ptft.config.base import Config, Names, PathText
+from ptft.config.base import Config, Names
 from ptft.config.durations import Duration
 from ptft.config.load import load
 from ptft.errors import ConfigError
@@ -32,7 +32,7 @@ class Folder(Config):
     """Images in folders."""
 
     name: Literal["folder"]
-    root: PathText = Field(examples=["images"])
+    root: str = Field(examples=["images"])
     classes: Names = ()
 
 
@@ -94,7 +94,7 @@ class PretrainConfig(Config):
     """A run."""
 
     seed: int = 0
-    out: PathText = Path("runs")
+    out: str = "runs"
     code: str = Field(default="a", pattern="^[a-z]+$", max_length=3)
     label: str | None = None
     data: Embedded | Folder = Field(discriminator="name")
@@ -238,7 +238,7 @@ data: {name: fashion-mnist-10k, classes: a}
 model: {name: small-cnn, widths: 3}
     model.widths: expected a list, got 3. Write for example [32, 64].
 out: 3
-    out: expected a path, got 3. Write for example runs.
+    out: expected text, got 3. Put it in quotes.
 train: 5
     train: expected a section, got 5. Write for example {epochs: 10}.
 train: [5]

@@ -19,8 +19,9 @@ from making import COLOURS, make_images
 from PIL import Image
 
 import ptft.data.images
-from ptft.data.cache import Cache, CacheError, key_of
+from ptft.data.cache import Cache, key_of
 from ptft.data.segments import SUFFIX
+from ptft.data.shelf import CacheError
 from ptft.data.sources import Csv, Folder
 from ptft.data.stored import StoredImages
 from ptft.data.task import Task, prepare

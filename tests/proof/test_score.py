@@ -1,6 +1,5 @@
 """`ptft score`: which checkpoint to start from, on real images, from the command line."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +20,7 @@ TARGET = "data: {name: fashion-mnist-10k, labels_per_class: 60}\n"
 def pretrained(folder: Path) -> Path:
     """A checkpoint of a narrow model that has seen some clothes."""
     from ptft.data.sources import EmbeddedFashionMnist
-    from ptft.report.console import Console
+    from ptft.report.console import silent
     from ptft.run.session import run_in_folder
     from ptft.run.training import pretrain
     from ptft.run_folder import RunFolder
@@ -35,9 +34,9 @@ def pretrained(folder: Path) -> Path:
         optim=Sgd(lr=0.1),
         train=TrainConfig(steps=100, batch_size=64, precision="fp32", memory_format="channels_last"),
     )
-    with Path(os.devnull).open("w") as nowhere:
+    with silent() as console:
         found = run_in_folder(
-            RunFolder(folder), config, pretrain, source=None, resume=False, console=Console(nowhere), command=""
+            RunFolder(folder), config, pretrain, source=None, resume=False, console=console, command=""
         )
     return Path(found["checkpoint"])
 

@@ -12,7 +12,7 @@ from ptft.data.task import Examples, Format
 from ptft.models import SmallCnn
 from ptft.report.evidence import describe_calibration, gather_evidence, project
 from ptft.train.evaluate import Predictions, evaluate, predictions_of
-from ptft.train.metrics import wilson_interval
+from ptft.train.metrics import Scores, Tally, wilson_interval
 
 CPU = torch.device("cpu")
 
@@ -76,7 +76,9 @@ def test_mistakes_are_the_surest_wrong_ones_and_scores_are_those_of_evaluate() -
     torch.manual_seed(0)
     classifier, (examples, format_) = SmallCnn(name="small-cnn", width=4).build(3, 1), task(300)
     predictions = predictions_of(classifier, examples, format_, CPU)
-    scores, reference = predictions.scores(), evaluate(classifier, examples, format_, 3, CPU)
+    scores, reference = predictions.scores(Tally(3, CPU)), evaluate(classifier, examples, format_, Tally(3, CPU), CPU)
+    assert isinstance(scores, Scores)
+    assert isinstance(reference, Scores)
     assert scores.confusion.equal(reference.confusion)
     assert scores.loss == reference.loss
     evidence = gather_evidence("test", classifier, examples, predictions, format_, CPU)

@@ -9,6 +9,8 @@ import pytest
 from making import COLOURS, Ptft, make_images, write_config
 from matplotlib.figure import Figure
 
+from ptft.checkpoint import read, write
+
 
 @pytest.fixture
 def run(ptft: Ptft, config: Path) -> Path:
@@ -219,6 +221,17 @@ def test_a_damaged_summary_exits_5_and_says_how_to_get_it_back(ptft: Ptft, run: 
     assert result.code == 5
     assert "summary.json is damaged" in result.err
     assert "--resume" in result.err
+
+
+def test_a_run_and_a_checkpoint_of_a_task_that_came_later_are_told_to_need_another_ptft(ptft: Ptft, run: Path) -> None:
+    found = read(run / "checkpoints" / "best.pt")
+    (own,) = found.metadata.lineage
+    metadata = found.metadata.model_copy(update={"lineage": (own.model_copy(update={"task": "depth"}),)})
+    write(run / "later.pt", metadata, found.tensors)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("name: single-label", "name: depth"))
+    for result in (ptft("inspect", run / "later.pt"), ptft("report", run)):
+        assert (result.code, result.err) == (4, "ptft: this ptft knows no task 'depth'. Update ptft.\n")
 
 
 def test_images_of_the_embedded_set_are_named(ptft: Ptft, tmp_path: Path) -> None:

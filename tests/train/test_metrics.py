@@ -86,4 +86,4 @@ def test_confidences_are_those_of_the_logits_over_the_temperature() -> None:
 
 def test_scores_whose_loss_is_not_finite_are_refused() -> None:
     with pytest.raises(NotFiniteError, match="the loss on held-out images is not finite"):
-        Predictions(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0])).scores()
+        Predictions(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0])).scores(Tally(2, torch.device("cpu")))

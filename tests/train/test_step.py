@@ -249,7 +249,7 @@ def test_mixing_keeps_targets_in_step_with_pixels(mixup: float, cutmix: float) -
     """Images of constant value 0 and 1: the mean of a mixed image is the share of the second class in its target."""
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
     images = labels.float()[:, None, None, None].expand(6, 3, 16, 16).contiguous()
-    objective = CrossEntropy(0.0, None, mixup, cutmix, seed=0)
+    objective = CrossEntropy(0.0, None, Mixing(mixup, cutmix, 0))
     shares, num_pasted = set(), 0
     for step in range(20):
         mixed, targets = objective.mix(images, labels, 2, step)
@@ -259,9 +259,9 @@ def test_mixing_keeps_targets_in_step_with_pixels(mixup: float, cutmix: float) -
         num_pasted += set(mixed.unique().tolist()) <= {0.0, 1.0}
     assert len(shares) > 10
     assert num_pasted == 20 if not mixup else 4 <= num_pasted <= 16 if cutmix else num_pasted == 0
-    other, _ = CrossEntropy(0.0, None, mixup, cutmix, seed=1).mix(images, labels, 2, 19)
+    other, _ = CrossEntropy(0.0, None, Mixing(mixup, cutmix, 1)).mix(images, labels, 2, 19)
     assert not torch.equal(other, mixed)
-    again, _ = CrossEntropy(0.0, None, mixup, cutmix, seed=0).mix(images, labels, 2, 19)
+    again, _ = CrossEntropy(0.0, None, Mixing(mixup, cutmix, 0)).mix(images, labels, 2, 19)
     assert torch.equal(again, mixed)
     assert torch.equal(images, labels.float()[:, None, None, None].expand(6, 3, 16, 16))
 
@@ -270,7 +270,7 @@ def test_a_pasted_box_has_the_share_that_cutmix_asks_for_and_may_touch_every_edg
     """At so large an α it is a half of the image, less what lies outside; mixup's own α would give less and more."""
     labels = torch.tensor([0, 1])
     images = labels.float()[:, None, None, None].expand(2, 3, 16, 16).contiguous()
-    objective = CrossEntropy(0.0, None, 0.5, 1000.0, seed=0)
+    objective = CrossEntropy(0.0, None, Mixing(0.5, 1000.0, 0))
     mixes = [objective.mix(images, labels, 2, step)[0][0, 0] for step in range(60)]
     boxes = [mixed for mixed in mixes if mixed.unique().tolist() == [0.0, 1.0]]
     areas = [box.mean().item() for box in boxes]
@@ -284,7 +284,7 @@ def test_several_classes_are_mixed_as_one_is_and_anew_at_each_step() -> None:
     images, labels = make_batch().images, torch.eye(3)[make_batch().labels]
     objective = BinaryCrossEntropy(0.0, None, Mixing(0.4, 0.0, 0))
     found = [objective.mix(images, labels, 3, step) for step in (4, 5, 4)]
-    expected, targets = CrossEntropy(0.0, None, 0.4, 0.0, 0).mix(images, make_batch().labels, 3, 4)
+    expected, targets = CrossEntropy(0.0, None, Mixing(0.4, 0.0, 0)).mix(images, make_batch().labels, 3, 4)
     assert torch.equal(found[0][0], expected)
     assert torch.equal(found[0][1], targets)
     assert torch.equal(found[0][0], found[2][0])
@@ -302,7 +302,7 @@ def test_numbers_are_compared_in_deviations_from_their_mean() -> None:
 
 def test_without_mixing_labels_and_images_are_untouched() -> None:
     batch = make_batch()
-    images, targets = CrossEntropy(0.1, None, 0.0, 0.0, seed=0).mix(batch.images, batch.labels, 3, 0)
+    images, targets = CrossEntropy(0.1, None, Mixing(0.0, 0.0, 0)).mix(batch.images, batch.labels, 3, 0)
     assert images is batch.images
     assert targets is batch.labels
     assert not Supervised().build([4, 4, 4], seed=0).mixes

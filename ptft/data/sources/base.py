@@ -1,13 +1,14 @@
 """The keys that every data source shares: which classes, what is held out, how images are decoded."""
 
 import os
+import sys
 from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
-from ptft.config.base import Config, Names
+from ptft.config.base import Config, Names, different
 from ptft.data.records import Part, Source
 
 MIN_IMAGE_SIZE = 8
@@ -123,9 +124,7 @@ class DataConfig(Config):
     def _two_different_classes(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if classes is None:
             return None
-        if repeated := sorted({name for name in classes if classes.count(name) > 1}):
-            raise ValueError(f"named more than once: {', '.join(repeated)}")
-        if len(classes) < 2:
+        if len(different(classes)) < 2:
             raise ValueError("a classifier needs at least 2 classes")
         return classes
 
@@ -142,6 +141,10 @@ class DataConfig(Config):
         if self.store_size is not None and self.image_size is not None:
             check_store_size(self.store_size, self.image_size)
         return self
+
+    def tolerant(self) -> Self:
+        """The same with every bad image left out, so that the others can be looked at."""
+        return self.model_copy(update={"on_bad_image": "skip", "max_bad_images": sys.maxsize})
 
     def home(self) -> Path | None:
         """The folder that the names of its image files are relative to; None for a source that holds no image files."""

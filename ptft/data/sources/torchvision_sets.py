@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ptft.data.records import Part
+from ptft.data.records import PARTS, Part
 from ptft.data.sources import torchvision_readers as readers
 from ptft.data.sources.torchvision_readers import Item
 
@@ -36,10 +36,9 @@ class TorchvisionSet:
 
 
 def _splits(**parts: str) -> Parts:
-    return tuple((part, {"split": parts[part]}) for part in _ORDER if part in parts)
+    return tuple((part, {"split": parts[part]}) for part in PARTS if part in parts)
 
 
-_ORDER: tuple[Part, ...] = ("train", "validation", "test")
 _TRAIN_FLAG: Parts = (("train", {"train": True}), ("test", {"train": False}))
 _TRAIN_TEST = _splits(train="train", test="test")
 _TRAIN_VAL = _splits(train="train", validation="val")

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ptft.data.draws import Draws, mix
+from ptft.augment.draws import Draws, mix
 
 MASK = 2**64 - 1
 GAMMA = 0x9E3779B97F4A7C15
