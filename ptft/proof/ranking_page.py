@@ -25,7 +25,7 @@ def page_of_score(result: ScoreResult, command: str) -> Page:
     return Page(
         title=f"score on {result.origin}",
         verdict=_HEADS[ranking.verdict],
-        lead=ranking.sentence(),
+        lead=ranking.sentence()[0].upper() + ranking.sentence()[1:],
         facts=_facts(result),
         notes=_notes(result),
         sections=[
@@ -39,7 +39,7 @@ def page_of_score(result: ScoreResult, command: str) -> Page:
 def _facts(result: ScoreResult) -> list[Fact]:
     first = result.ranking.best.measured
     return [
-        Fact("first", _short(first), f"{first.model}, {first.image_size} px"),
+        Fact("first", _names(result.ranking)[0], f"{first.model}, {first.image_size} px"),
         Fact("a probe on its features", *_accuracy(first.worth)),
         Fact("on random weights'", *_accuracy(first.random)),
         Fact(
@@ -72,10 +72,12 @@ def _against_random(ranking: Ranking) -> Picture:
         axes.plot([gain.low, gain.high], [row, row], color=COLOURS[0], linewidth=1.8)
         axes.plot([gain.mean], [row], color=COLOURS[0], marker="o", markersize=5)
     axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (3, 3)))
-    axes.set_yticks(range(len(places)), [_short(place.measured) for place in places])
+    names = _names(ranking)
+    axes.set_yticks(range(len(places)), reversed(names))
     axes.set_ylim(-0.6, len(places) - 0.4)
     axes.set(xlabel="error of a probe, less than on random weights")
-    order = ", ".join(f"{_short(place.measured)} {place.over_random.mean:+.3f}" for place in ranking.places)
+    gains = [place.over_random.mean for place in ranking.places]
+    order = ", ".join(f"{name} {gain:+.3f}" for name, gain in zip(names, gains, strict=True))
     return picture(
         figure,
         f"Dot chart: by how much each checkpoint's probe errs less than that on random weights: {order}.",
@@ -83,18 +85,21 @@ def _against_random(ranking: Ranking) -> Picture:
     )
 
 
-def _short(measured: Measured) -> str:
-    """The path's end that tells it from others: the run's name where the checkpoint lies in a run folder."""
-    path = measured.path
-    name = path.parent.parent.name if path.parent.name == "checkpoints" and path.parent.parent.name else path.name
-    return name if len(name) <= _MAX_NAME else "…" + name[1 - _MAX_NAME :]
+def _names(ranking: Ranking) -> list[str]:
+    """A short name of each: its run's where it lies in a run folder, and the end of its path where two would be one."""
+    paths = [place.measured.path for place in ranking.places]
+    runs = [path.parent.parent.name if path.parent.name == "checkpoints" else "" for path in paths]
+    names = [run or path.name for run, path in zip(runs, paths, strict=True)]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    return [name if len(name) <= _MAX_NAME else "…" + name[1 - _MAX_NAME :] for name in names]
 
 
 def _table(ranking: Ranking) -> Table:
     rows = [_row(place) for place in ranking.places]
     zeros = {f"random weights, {one.model} at {one.image_size} px": one.random for one in _measured(ranking)}
-    rows += [[name, *_scores(zero), Cell("–"), Cell("–")] for name, zero in zeros.items()]
-    columns = ["checkpoint", "error", "probe", "k-NN", "LogME", "H-score", "less than random", "more than first"]
+    rows += [[name, *_scores(zero, Cell("–"), Cell("–"))] for name, zero in zeros.items()]
+    columns = ["checkpoint", "error", "less than random", "more than first", "probe", "k-NN", "LogME", "H-score"]
     return Table(columns, rows, "Best first; each score on images left out of what it was fitted to.")
 
 
@@ -105,13 +110,15 @@ def _measured(ranking: Ranking) -> list[Measured]:
 def _row(place: Place) -> list[str | Cell]:
     behind = Cell("–") if place.behind is None else Cell(told(place.behind), place.behind.mean)
     over = Cell(told(place.over_random), place.over_random.mean)
-    return [str(place.measured.path), *_scores(place.measured.worth), over, behind]
+    return [str(place.measured.path), *_scores(place.measured.worth, over, behind)]
 
 
-def _scores(worth: Worth) -> list[str | Cell]:
+def _scores(worth: Worth, over: Cell, behind: Cell) -> list[str | Cell]:
     neighbours = accuracy(worth.neighbours_right)["top1"]
     return [
         Cell(f"{worth.probe.error:.3f}", worth.probe.error),
+        over,
+        behind,
         Cell(f"{100 * worth.probe.top1:.1f} %", worth.probe.top1),
         Cell(f"{100 * neighbours:.1f} %", neighbours),
         Cell(f"{worth.logme:.3f}", worth.logme),

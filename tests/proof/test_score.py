@@ -1,5 +1,6 @@
 """`ptft score`: which checkpoint to start from, on real images, from the command line."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -104,9 +105,20 @@ def test_the_page_has_the_verdict_the_drawing_and_every_score(
         assert f">{place['probe']['error']:.3f}</td>" in page
     assert "random weights, small-cnn at 28 px" in page
     assert "ptft score" in page
+    assert f"Use {sources['learnt']}: " in page
+    assert {"learnt", "random.pt", "other.pt"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", page))
     folder = ptft("score", sources["learnt"], "--data", target, "--page", ".")
     assert (folder.code, folder.out) == (2, "")
     assert "--page .: a folder. Name a file" in folder.err
+
+
+def test_the_page_tells_two_checkpoints_of_one_run_apart(ptft: Ptft, sources: dict[str, Path], target: Path) -> None:
+    Path("run/checkpoints").mkdir(parents=True)
+    for source, name in (("learnt", "best.pt"), ("random", "last.pt")):
+        shutil.copy(sources[source], Path("run/checkpoints", name))
+    ptft("score", "run/checkpoints/best.pt", "run/checkpoints/last.pt", "--data", target, "--page", "score.html")
+    named = re.findall(r"<text[^>]*>([^<]*)</text>", Path("score.html").read_text())
+    assert {"run/checkpoints/best.pt", "run/checkpoints/last.pt"} <= set(named)
 
 
 def test_random_weights_are_not_better_than_random_weights(ptft: Ptft, sources: dict[str, Path], target: Path) -> None:
