@@ -51,7 +51,7 @@ def test_the_cache_of_the_environment_may_be_below_home(
 
 def test_folders_that_differ_after_a_dot_have_runs_of_their_own(ptft: Ptft, source: Path, tmp_path: Path) -> None:
     quickly = ("--set", "transfer.recipe=probe", "--set", "data.leak_check=false")
-    for name in ("photos.v1", "photos.v2"):
+    for name in ("photos.v1", "photos.v2", "photos.csv"):
         make_images(tmp_path / name, COLOURS, 6)
         assert ptft("finetune", "--from", source, "--data", name, *quickly).path.is_relative_to(f"runs/{name}")
 

@@ -47,7 +47,7 @@ def _located(data: Path, document: Document | None) -> list[str]:
     """`--data` as settings. The keys that every source has are kept from the file, those of another source are not."""
     if is_config(data):
         raise UsageError(f"--data {data}: a config, not images. Give it without --data.")
-    table = data.suffix.lower() in TABLE_SUFFIXES
+    table = data.suffix.lower() in TABLE_SUFFIXES and not is_folder(user_path(data))
     section: dict[str, object] = {"name": "csv", "path": str(data)} if table else {"name": "folder", "root": str(data)}
     if is_packed(data):
         section = {"name": "hub", "path": str(data)}
