@@ -21,7 +21,10 @@ _UNIONS = {
     "optimizers": Optim,
     "schedules": Schedules,
 }
-_LINES = {"recipes": RECIPES, "trackers": TRACKERS}
+_LINES: dict[str, dict[str, str]] = {
+    "recipes": {str(name): recipe.summary for name, recipe in RECIPES.items()},
+    "trackers": TRACKERS,
+}
 
 
 def summaries(what: str) -> dict[str, str]:

@@ -9,12 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ptft.config.base import Config, Names
-from ptft.transfer.recipes.base import Recipe
+from ptft.transfer.recipes.auto import Auto, RaceConfig
+from ptft.transfer.recipes.base import OPTIONS, Recipe
 from ptft.transfer.recipes.full import Full
 from ptft.transfer.recipes.gradual import Gradual
 from ptft.transfer.recipes.lp_ft import LpFt
 from ptft.transfer.recipes.probe import Probe
-from ptft.transfer.recipes.race import RaceConfig
 from ptft.transfer.recipes.random_weights import RandomWeights
 from ptft.transfer.recipes.sizes import LR_FACTORS, Budget, budget, lr_grid
 from ptft.transfer.recipes.surgical import Surgical
@@ -34,19 +34,15 @@ __all__ = [
 
 RecipeName = Literal["auto", "full", "probe", "lp-ft", "gradual", "surgical", "random"]
 
-RECIPES: dict[str, str] = {
-    "auto": "Short races of probe, full, lp-ft and random decide, on the learning rate too. The default.",
-    "full": "All weights are trained.",
-    "probe": "The backbone stays as it is; the head is solved on its features, computed once: seconds.",
-    "lp-ft": "The head is solved as by `probe`, then all weights are trained from there.",
-    "gradual": "Stages are unfrozen from head to stem, in phases of equal length.",
-    "surgical": "Only the stages named by transfer.stages, and the head, are trained.",
-    "random": "All weights are trained from random ones; the source's are set aside.",
+RECIPES: dict[RecipeName, type[Recipe]] = {
+    "auto": Auto,
+    "full": Full,
+    "probe": Probe,
+    "lp-ft": LpFt,
+    "gradual": Gradual,
+    "surgical": Surgical,
+    "random": RandomWeights,
 }
-
-OPTIONS = ("layer_decay", "head_lr", "l2_sp", "bn", "interpolate", "co_tuning", "soup", "dropout", "drop_path")
-"""What has no meaning for a frozen backbone."""
-_OF_THE_SOURCE = ("l2_sp", "bn", "interpolate", "co_tuning", "soup")
 
 
 class TransferConfig(Config):
@@ -95,10 +91,9 @@ class TransferConfig(Config):
             raise ValueError("recipe surgical needs `stages`, for example [stage1]; `ptft inspect` lists a model's.")
         if self.recipe != "surgical" and self.stages is not None:
             raise ValueError("`stages` belongs to recipe surgical; leave it out.")
-        if self.recipe == "probe" and (given := self.given(OPTIONS)):
-            raise ValueError(f"`{given[0]}` has no meaning for recipe probe, which leaves the backbone alone.")
-        if self.recipe == "random" and (given := self.given(_OF_THE_SOURCE)):
-            raise ValueError(f"`{given[0]}` has no meaning for recipe random, which has nothing of the source.")
+        recipe = RECIPES[self.recipe]
+        if given := self.given(recipe.refused):
+            raise ValueError(f"`{given[0]}` has no meaning for recipe {self.recipe}, which {recipe.reason}.")
         return self
 
     def given(self, names: Sequence[str] = OPTIONS) -> list[str]:
@@ -107,18 +102,8 @@ class TransferConfig(Config):
 
     def admits(self, recipe: RecipeName) -> bool:
         """Whether the options have a meaning for a recipe."""
-        refused: dict[RecipeName, tuple[str, ...]] = {"probe": OPTIONS, "random": _OF_THE_SOURCE}
-        return not self.given(refused.get(recipe, ()))
+        return not self.given(RECIPES[recipe].refused)
 
     def build(self) -> Recipe:
         """The recipe by its name."""
-        recipes: dict[RecipeName, Recipe] = {
-            "auto": Full(),
-            "full": Full(),
-            "probe": Probe(),
-            "lp-ft": LpFt(),
-            "gradual": Gradual(),
-            "surgical": Surgical(self.stages or ()),
-            "random": RandomWeights(),
-        }
-        return recipes[self.recipe]
+        return RECIPES[self.recipe].of(self.stages or ())

@@ -2,15 +2,32 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar, Self
+
+OF_THE_SOURCE = ("l2_sp", "bn", "interpolate", "co_tuning", "soup")
+"""Options of the section `transfer` that take something of the source."""
+OPTIONS = ("layer_decay", "head_lr", "dropout", "drop_path", *OF_THE_SOURCE)
+"""All that say how a network is trained."""
 
 
 class Recipe(ABC):
     """How a network is trained from source weights. The head is always trained."""
 
-    solves_head: bool = False
+    summary: ClassVar[str]
+    """Its line in `ptft list recipes`."""
+    refused: ClassVar[Sequence[str]] = ()
+    """Options that have no meaning for it."""
+    reason: ClassVar[str] = ""
+    """Why they have none: what it does, after "which"."""
+    solves_head: ClassVar[bool] = False
     """Whether the head is solved on the features of the frozen backbone before the first step."""
-    trains_network: bool = True
+    trains_network: ClassVar[bool] = True
     """Whether optimizer steps follow."""
+
+    @classmethod
+    def of(cls, stages: Sequence[str]) -> Self:
+        """The recipe of a config, whose `transfer.stages` these are."""
+        return cls()
 
     @abstractmethod
     def trained(self, stages: Sequence[str], done: float) -> Sequence[str]:

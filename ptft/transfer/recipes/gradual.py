@@ -16,6 +16,8 @@ class Gradual(Recipe):
     the run. In its first phase a stage's learning rate rises from a tenth to the whole over the first fifth, as after
     any cold start; the run's one schedule makes each phase's lower than the one before."""
 
+    summary = "Stages are unfrozen from head to stem, in phases of equal length."
+
     def trained(self, stages: Sequence[str], done: float) -> Sequence[str]:
         count = min(int(_phase(stages, done)), len(stages))
         return stages[len(stages) - count :]

@@ -9,4 +9,5 @@ class LpFt(Full):
 
     A random head would send large gradients into the backbone and distort features that were good."""
 
+    summary = "The head is solved as by `probe`, then all weights are trained from there."
     solves_head = True

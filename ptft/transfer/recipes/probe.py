@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ptft.transfer.recipes.base import Recipe
+from ptft.transfer.recipes.base import OPTIONS, Recipe
 
 
 class Probe(Recipe):
@@ -12,6 +12,9 @@ class Probe(Recipe):
 
     The features of every image are computed once, without augmentation, so all of training is one step."""
 
+    summary = "The backbone stays as it is; the head is solved on its features, computed once: seconds."
+    refused = OPTIONS
+    reason = "leaves the backbone alone"
     solves_head = True
     trains_network = False
 

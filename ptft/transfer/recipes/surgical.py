@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from ptft.transfer.recipes.base import Recipe
 
@@ -17,7 +18,13 @@ class Surgical(Recipe):
         names: stages, in any order.
     """
 
-    names: tuple[str, ...]
+    names: Sequence[str]
+
+    summary = "Only the stages named by transfer.stages, and the head, are trained."
+
+    @classmethod
+    def of(cls, stages: Sequence[str]) -> Self:
+        return cls(stages)
 
     def trained(self, stages: Sequence[str], done: float) -> Sequence[str]:
         return [stage for stage in stages if stage in self.names]

@@ -1,10 +1,18 @@
-"""What recipe auto may spend and whom it lets win: the section `transfer.race`. Knows no torch."""
+"""Recipe auto, and what its races may spend and who takes part: the section `transfer.race`. Knows no torch."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from ptft.config.base import Config
+from ptft.transfer.recipes.full import Full
+
+
+class Auto(Full):
+    """Short races decide between recipes and learning rates (Jamieson & Talwalkar 2016, "Non-stochastic best arm
+    identification and hyperparameter optimization"); see `ptft.race`. Before they have it is full finetuning."""
+
+    summary = "Short races of probe, full, lp-ft and random decide, on the learning rate too. The default."
 
 
 class RaceConfig(Config):
