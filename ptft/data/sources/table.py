@@ -37,7 +37,7 @@ class Csv(DataConfig):
     name: Literal["csv"] = "csv"
     """A table of images: UTF-8, a header line, fields separated by comma, semicolon or tab."""
 
-    path: PathText
+    path: PathText = Field(examples=["images.csv"])
     """The csv file."""
 
     root: PathText | None = None
