@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ptft.config.wording import flatten
+from ptft.config.yaml_text import one_line
 from ptft.report.charts import draw_loss, draw_measure
 from ptft.report.console import duration
 from ptft.report.measure import Measure
@@ -185,7 +186,4 @@ def _differences(runs: Sequence[RunRecord]) -> list[Block]:
 
 
 def _value(config: dict[str, Any], key: str) -> str:
-    if key not in config:
-        return "–"
-    value = config[key]
-    return "null" if value is None else str(value)
+    return one_line(config[key]) if key in config else "–"

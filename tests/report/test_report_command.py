@@ -148,12 +148,14 @@ def test_a_hundred_classes_have_tables_instead_of_a_matrix(ptft: Ptft, tmp_path:
 
 
 def test_several_runs_are_laid_side_by_side(ptft: Ptft, run: Path, config: Path) -> None:
-    other = ptft("pretrain", config, "--set", "train.steps=3", "--set", "optim.lr=0.02", "--out", "slow").path
+    sets = ("train.steps=3", "optim.lr=0.02", "augment.flip=false")
+    other = ptft("pretrain", config, *(word for text in sets for word in ("--set", text)), "--out", "slow").path
     result = ptft("report", run, "slow", "--out", "both.html")
     assert result.path == Path("both.html")
     told = page_text(result.path)
     assert "How the configs differ" in told
     assert re.search(r"optim\.lr 0\.1 0\.02", told)
+    assert "augment.flip true false" in told
     assert "optim.momentum" not in told
     for folder in (run, other.parent.parent):
         scores = json.loads((folder / "summary.json").read_text())["test"]
