@@ -216,6 +216,8 @@ class CompareConfig(FinetuneConfig):
             raise MisfitError(
                 "transfer.recipe", "random sets the source aside, which would compare nothing. Leave it out."
             )
+        if self.transfer.recipe == "probe":
+            raise MisfitError("transfer.recipe", "the frozen probe is an arm of its own, compare.probe. Leave it out.")
         for key in ("dropout", "drop_path"):
             if getattr(self.transfer, key) is not None:
                 raise MisfitError(
