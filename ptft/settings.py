@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from ptft.augment import Augment, Photo, Standard
 from ptft.compare.design import CompareSection
-from ptft.config.base import Config
-from ptft.config.durations import Duration
-from ptft.config.wording import shown
+from ptft.config.base import Config, MisfitError
+from ptft.config.durations import Duration, Period
+from ptft.config.wording import either, shown
 from ptft.data.resize import Resize
 from ptft.data.sources import Data
 from ptft.data.sources.base import PathText
@@ -54,7 +54,7 @@ class TrainConfig(Config):
     """Largest L2 norm of the gradient; longer ones are scaled down."""
     ema: Annotated[float, Field(gt=0, lt=1, examples=[0.999])] | None = None
     """Decay of a moving average of the weights, which is then what is evaluated and used."""
-    evaluate_every: Duration | None = None
+    evaluate_every: Period | None = None
     """Time between looks at validation. Default: as checkpoint.every."""
     patience: Annotated[int, Field(ge=1, examples=[5])] | None = None
     """Early stopping: end after this many looks at validation without a better score."""
@@ -83,8 +83,8 @@ class TrainConfig(Config):
         given = [key for key in ("steps", "epochs", "examples") if getattr(self, key) is not None]
         if len(given) > 1:
             raise ValueError(
-                f"give only one of steps, epochs, examples, not {' and '.join(given)}. --set train.{given[0]}=null "
-                "takes one out."
+                f"give only one of steps, epochs, examples, not {' and '.join(given)}. "
+                f"{either([f'--set train.{key}=null' for key in given])} takes one out."
             )
         if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, more than batch_size {self.batch_size}.")
@@ -108,7 +108,7 @@ class TrainConfig(Config):
 class CheckpointConfig(Config):
     """When to save."""
 
-    every: Duration | None = None
+    every: Period | None = None
     """Time between checkpoints; at the end there is always one. Default: an epoch, at most 20 times a run."""
     keep: int = Field(2, ge=1)
     """How many of the latest checkpoints stay."""
@@ -160,17 +160,18 @@ class RunConfig(Config):
             section, name = key.split(".")
             part = getattr(self, section, None)  # a pretraining has no section transfer
             if part is not None and (value := getattr(part, name)) not in limit.values:
-                raise ValueError(
-                    f"{key}: {shown(value)} does not go with task.name: {self.task.name}: it {limit.reason}"
+                raise MisfitError(
+                    key, f"{shown(value)} does not go with task.name: {self.task.name}: it {limit.reason}"
                 )
         return self
 
     @model_validator(mode="after")
     def _store_is_used(self) -> Self:
         if self.data.store_size is not None and not isinstance(self.augment, Photo):
-            raise ValueError(
-                f"data.store_size: augment.name: {self.augment.name} takes images at image_size; random resized crops "
-                "are those of augment.name: photo. Write that, or leave store_size out."
+            raise MisfitError(
+                "data.store_size",
+                f"augment.name: {self.augment.name} takes images at image_size; random resized crops are those of "
+                "augment.name: photo. Write that, or leave store_size out.",
             )
         return self
 
@@ -189,7 +190,9 @@ class FinetuneConfig(RunConfig):
     @model_validator(mode="after")
     def _same_labels(self) -> Self:
         if self.transfer.soup is not None and self.data.labels_per_class is not None:
-            raise ValueError("transfer.soup: with data.labels_per_class every seed draws other labels. Leave one out.")
+            raise MisfitError(
+                "transfer.soup", "with data.labels_per_class every seed draws other labels. Leave one out."
+            )
         return self
 
 
@@ -202,23 +205,30 @@ class CompareConfig(FinetuneConfig):
     def _equal_budgets(self) -> Self:
         for key in ("patience", "max_minutes"):
             if getattr(self.train, key) is not None:
-                raise ValueError(f"train.{key}: in a comparison every run gets the same steps. Leave it out.")
+                raise MisfitError(f"train.{key}", "in a comparison every run gets the same steps. Leave it out.")
         if not isinstance(self.task, SingleLabel):
-            raise ValueError(f"task.name: a comparison needs single-label, one class an image, not {self.task.name}.")
-        if self.transfer.soup is not None:
-            raise ValueError("transfer.soup: in a comparison every run gets the same steps. Leave it out.")
-        if self.transfer.recipe == "random":
-            raise ValueError(
-                "transfer.recipe: random sets the source aside, which would compare nothing. Leave it out."
+            raise MisfitError(
+                "task.name", f"a comparison needs single-label, one class an image, not {self.task.name}."
             )
+        if self.transfer.soup is not None:
+            raise MisfitError("transfer.soup", "in a comparison every run gets the same steps. Leave it out.")
+        if self.transfer.recipe == "random":
+            raise MisfitError(
+                "transfer.recipe", "random sets the source aside, which would compare nothing. Leave it out."
+            )
+        if self.transfer.recipe == "probe":
+            raise MisfitError("transfer.recipe", "the frozen probe is an arm of its own, compare.probe. Leave it out.")
         for key in ("dropout", "drop_path"):
             if getattr(self.transfer, key) is not None:
-                raise ValueError(
-                    f"transfer.{key}: random weights would not get it, and it has nothing to do with the source. Leave "
-                    "it out; a dropout of the model's own, where it has one, is every arm's."
+                raise MisfitError(
+                    f"transfer.{key}",
+                    "random weights would not get it, and it has nothing to do with the source. Leave it out; a "
+                    "dropout of the model's own, where it has one, is every arm's.",
                 )
         if self.data.labels_per_class is not None:
-            raise ValueError("data.labels_per_class: a comparison draws labels itself. Set compare.labels_per_class.")
+            raise MisfitError(
+                "data.labels_per_class", "a comparison draws labels itself. Set compare.labels_per_class."
+            )
         return self
 
 

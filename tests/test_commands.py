@@ -133,7 +133,22 @@ def test_the_three_faults_of_the_design_are_told_at_once_and_nothing_is_written(
         ("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 1.5}\n", "train.batch_size: expected a whole number"),
         (
             "data: {name: fashion-mnist-10k}\ntrain: {epochs: 1, steps: 2}\n",
-            "give only one of steps, epochs, examples, not steps and epochs. --set train.steps=null takes one out.",
+            "give only one of steps, epochs, examples, not steps and epochs. --set train.steps=null or "
+            "--set train.epochs=null takes one out.",
+        ),
+        ("data: {name: fashion-mnist-10k}\ncheckpoint: {every: {steps: 0}}\n", "run.yaml:2: checkpoint.every: must be"),
+        (
+            "data:\n  name: fashion-mnist-10k\n  mean: [73]\n  std: [90]\n",
+            "run.yaml:3: data.mean[0]: must be at most 1",
+        ),
+        ("data: {name: folder}\n", "data.root: missing. Write for example photos."),
+        (
+            "# a run\ndata:\n  name: fashion-mnist-10k\n  store_size: 56\n",
+            "run.yaml:4: data.store_size: augment.name: standard takes images at image_size",
+        ),
+        (
+            "data: {name: fashion-mnist-10k}\noptim: {beta1: 0.9}\n",
+            "optim.beta1: unknown key. Known here: name, lr, weight_decay, momentum, nesterov.",
         ),
         ("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 3000000000}\n", "batch_size: must be at most 1048576"),
         ("data: {name: fashion-mnist-10k}\nschedule: {name: step, milestones: [30, 60]}\n", "a fraction of the run"),

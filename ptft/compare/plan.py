@@ -263,6 +263,8 @@ def tell_plan(found: Plan, console: Console) -> None:
         f"{', '.join(section.arms)}; {told_seeds(section.seeds)}, learning rates tried on {tuning} of them: at least "
         f"{num_runs:,} runs."
     )
+    if setting.config.optim.lr is not None:
+        console.say("optim.lr is not used: each arm tries learning rates of its own, compare.lrs or the usual ones.")
     if (count := len(setting.sources)) > 1:
         console.say(
             f"{count} checkpoints, taken for {count} draws of one pretraining: seeds that share one count once."

@@ -16,6 +16,20 @@ def different(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+class MisfitError(ValueError):
+    """A value that does not go with another section's, found by a check of both.
+
+    Args:
+        key: of the value, dotted, seen from the config that checks.
+        message: what does not fit, and what to do.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
+
+
 class Config(BaseModel):
     """A frozen section of a config: unknown keys refused, no conversion between types, no NaN.
 

@@ -1,9 +1,9 @@
 """How long something lasts, in the unit the user thinks in; inside ptft there are only steps."""
 
 import math
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ptft.config.base import Config
 
@@ -46,3 +46,13 @@ class Duration(Config):
         # 0.07 * 100 / 7 is 1.0000000000000002 in floats and means 1 step, not 2.
         steps = math.ceil(epochs * num_examples / batch_size - 1e-9)
         return max(steps, 1) if epochs > 0 else 0
+
+
+def _not_zero(duration: Duration) -> Duration:
+    if 0 in (duration.epochs, duration.steps, duration.examples):
+        raise ValueError("must be more than 0. Write for example {epochs: 1}.")
+    return duration
+
+
+Period = Annotated[Duration, AfterValidator(_not_zero)]
+"""The time from one event to the next; 0 would mean at every step, or never."""

@@ -71,6 +71,10 @@ def _repaired(value: Any, annotation: Any) -> str:
         return ""
     if any(is_section(option) and value in own_names(option) for option in options):
         return f"{{name: {value}}}"
+    if items := [get_args(option)[0] for option in options if get_origin(option) is tuple]:
+        return _listed(value, items[0])
+    if isinstance(value, str) and value in literals(annotation):
+        return one_line(value)
     if bool in options and str(value).lower() in _SWITCHES:
         return _SWITCHES[str(value).lower()]
     try:
@@ -82,6 +86,14 @@ def _repaired(value: Any, annotation: Any) -> str:
     if int in options and number.is_integer() and abs(number) < 1e15:
         return str(int(number))
     return one_line(number) if float in options else ""
+
+
+def _listed(value: Any, item: Any) -> str:
+    """What was written without the brackets of a list, with them."""
+    if isinstance(value, str) and str in alternatives(item):
+        return one_line([part.strip() for part in value.split(",")])
+    only = _repaired(value, item)
+    return f"[{only}]" if only else ""
 
 
 def _from_field(field: FieldInfo | None) -> str:

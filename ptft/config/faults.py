@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ptft.config.base import Config
+from ptft.config.base import Config, MisfitError
 from ptft.config.components import alternatives, literals, names
 from ptft.config.document import MAX_FAULTS, Document
 from ptft.config.expected import describe, example, word
@@ -100,6 +100,8 @@ class _Explainer:
             return spot.path, _not_one_of(spot.path, error["input"], choices)
         if kind == "extra_forbidden":
             return spot.path, self._unknown_key(spot)
+        if kind == "value_error" and isinstance(misfit := error["ctx"]["error"], MisfitError):
+            return (*spot.path, *misfit.key.split(".")), misfit.message
         return spot.path, _SENTENCES.get(kind, _wrong_type)(spot, error)
 
     def _unknown_key(self, spot: Spot) -> str:
@@ -165,7 +167,8 @@ def _not_finite(spot: Spot, error: ErrorDetails) -> str:
 def _wrong_type(spot: Spot, error: ErrorDetails) -> str:
     value, expected = error["input"], describe(spot.annotation)
     start = f"expected {expected}, got {shown(value)}." if expected else f"{shown(value)} cannot be used here."
-    if str in alternatives(spot.annotation) and isinstance(value, bool | int | float):
+    unquoted = isinstance(value, bool | int | float) or (value is None and spot.field is None)
+    if str in alternatives(spot.annotation) and unquoted:
         return f"{start} Put it in quotes."
     choices = list(map(word, literals(spot.annotation)))
     if isinstance(value, str) and (meant := nearest(value, choices)):

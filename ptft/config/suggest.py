@@ -43,8 +43,8 @@ def nearest_key(path: KeyPath, siblings: Sequence[str], everywhere: Sequence[Key
         return (*section, found)
     last: dict[str, KeyPath] = {}
     for key in everywhere:
-        # The same key of another component of this section is no answer.
-        if key != path:
+        # A key of another component of this section is no answer.
+        if key[:-1] != section:
             last.setdefault(str(key[-1]), key)
     if found := next((name for name in last if _plain(name) == _plain(word)), None):
         return last[found]

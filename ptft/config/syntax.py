@@ -38,6 +38,7 @@ _SENTENCES: Final[tuple[tuple[str, str, str], ...]] = (
         "\\{0} is no escape. Write \\\\ for a backslash, or use single quotes.",
     ),
     (r"expected the node content", _HERE, "a value is missing here."),
+    (r"expected '<document start>'", _HERE, "the value before this has ended. Check quotes, brackets and indentation."),
     (r"expected alphabetic or numeric", _HERE, "a value cannot begin with * or &. Put it in quotes."),
     (r"undefined tag handle", _HERE, "tags are not supported. Write the plain value."),
 )

@@ -70,6 +70,7 @@ class Console:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table in plain text; the first column is text, the others are numbers."""
+        columns, rows = [*map(printable, columns)], [[*map(printable, cells)] for cells in rows]
         widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
         lines = [title] if title else []
         for cells in (columns, *rows):

@@ -32,7 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_images(folder / "things", {"dark": (60, 60, 60), "light": (120, 120, 120)}, 20)
     write_config(folder / "source.yaml")
     assert run("pretrain", "source.yaml", "--out", "source", cwd=folder).code == 0
-    write_config(folder / "run.yaml", data={"root": "things"}, train={"steps": 6, "batch_size": 4}, compare=SECTION)
+    sections = {"data": {"root": "things"}, "train": {"steps": 6, "batch_size": 4}, "optim": {"lr": 0.05}}
+    write_config(folder / "run.yaml", **sections, compare=SECTION)
     first = start(*COMPARE, "--json", cwd=folder).wait(600)
     assert first.code == 0, first.err
     (folder / "stdout.json").write_text(first.out)
@@ -66,6 +67,7 @@ def test_stdout_is_one_object_with_every_point_arm_and_seed(place: Path) -> None
 def test_stderr_has_the_plan_and_the_table(place: Path) -> None:
     said = (place / "stderr.txt").read_text()
     assert "at least 16 runs" in said
+    assert "optim.lr is not used" in said
     assert "worth labels" in said
     assert re.search(r"leak check: \d of 8 test images seen in training", said)
     assert "frozen probe" in said
@@ -328,6 +330,7 @@ def test_faults_of_the_command_are_told_before_anything_is_run(ptft: Ptft, place
     assert "every run gets the same steps" in said
     for setting, sentence in (
         ("transfer.recipe=random", "random sets the source aside, which would compare nothing"),
+        ("transfer.recipe=probe", "the frozen probe is an arm of its own"),
         ("transfer.dropout=0.5", "random weights would not get it"),
         ("transfer.drop_path=0.3", "random weights would not get it"),
     ):

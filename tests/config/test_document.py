@@ -124,6 +124,8 @@ def test_byte_order_mark_and_windows_line_ends_are_harmless(tmp_path: Path) -> N
         ("a: {b: 1\n\n", 1, "", "a bracket opens here and is never closed by '}'."),
         ("a: [1 2, {b: 1]", 1, "", "a bracket opens here; a comma or its '}' is missing."),
         ("a:\n  b: 1\n c: 2", 3, "", "the indentation does not fit, or a quote or bracket is closed early."),
+        ("a: 'b'\n'c'x", 2, "", "a key without a ':' after it."),
+        ("{a: 1}\nb: 2", 2, "", "the value before this has ended. Check quotes, brackets and indentation."),
         ("a: 1\nb\nc: 3", 2, "", "a key without a ':' after it."),
         ('a: "C:\\data"', 1, "", "\\d is no escape. Write \\\\ for a backslash, or use single quotes."),
         ('a: 1\nb: "\\UFFFFFFFF"', 2, "", "not valid YAML: an escape near this line names no character."),

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 import pytest
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from ptft.config.base import Config, Names
-from ptft.config.durations import Duration
+from ptft.config.base import Config, MisfitError, Names
+from ptft.config.durations import Duration, Period
 from ptft.config.load import load
 from ptft.errors import ConfigError
 
@@ -71,6 +71,7 @@ class Train(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     crop: Annotated[int, AfterValidator(even)] = 0
     warmup: Duration | None = None
+    look: Period | None = None
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     every: int | Duration = 100
     scale: Annotated[tuple[float, float], Strict(False)] = (0.5, 1.0)
@@ -104,6 +105,12 @@ class PretrainConfig(Config):
     transfer: Transfer = Transfer()
     weights: dict[str, float] = Field(default_factory=dict)
     nets: Annotated[tuple[Model, ...], Strict(False)] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.train.batch_size == 7 and self.optim.momentum == 0:
+            raise MisfitError("optim.momentum", "0 does not go with train.batch_size: 7. Leave one out.")
+        return self
 
 
 def report(path: Path | None, *overrides: str) -> list[str]:
@@ -232,11 +239,15 @@ label: [a]
 data: {name: fashion-mnist-10k, classes: [a, 3]}
     data.classes[1]: expected text, got 3. Put it in quotes.
 data: {name: fashion-mnist-10k, classes: [a, ~]}
-    data.classes[1]: expected text, got null.
+    data.classes[1]: expected text, got null. Put it in quotes.
 data: {name: fashion-mnist-10k, classes: a}
-    data.classes: expected a list, got 'a'.
+    data.classes: expected a list, got 'a'. Write for example [a].
+data: {name: fashion-mnist-10k, classes: "a, no"}
+    data.classes: expected a list, got 'a, no'. Write for example [a, 'no'].
 model: {name: small-cnn, widths: 3}
-    model.widths: expected a list, got 3. Write for example [32, 64].
+    model.widths: expected a list, got 3. Write for example [3].
+model: {name: small-cnn, widths: many}
+    model.widths: expected a list, got 'many'. Write for example [32, 64].
 out: 3
     out: expected text, got 3. Put it in quotes.
 train: 5
@@ -255,6 +266,10 @@ train: {warmup: {minutes: 1}}
     train.warmup.minutes: unknown key. Known here: epochs, steps, examples.
 train: {warmup: {}}
     train.warmup: expected one of epochs, steps or examples, got none.
+train: {look: {steps: 0}}
+    train.look: must be more than 0. Write for example {epochs: 1}.
+train: {look: {}}
+    train.look: expected one of epochs, steps or examples, got none.
 train: {scale: [0.5]}
     train.scale[1]: missing.
 train: {scale: [0.5, 1, 2]}
@@ -360,6 +375,14 @@ def test_missing_key_has_the_line_of_its_section(write: Write) -> None:
         "1 fault in run.yaml; nothing was run.",
     ]
     assert report(write("\nseed: 1\n"))[0] == "run.yaml:1: data: missing. Write for example {name: fashion-mnist-10k}."
+
+
+def test_two_values_that_do_not_go_together_are_placed_at_the_one_to_change(write: Write) -> None:
+    sentence = "optim.momentum: 0 does not go with train.batch_size: 7. Leave one out."
+    path = write("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 7}\noptim:\n  lr: 1\n  momentum: 0\n")
+    assert report(path)[0] == f"run.yaml:5: {sentence}"
+    path = write("data: {name: fashion-mnist-10k}\ntrain: {batch_size: 7}\n")
+    assert report(path, "optim.momentum=0")[0] == f"--set optim.momentum=0: {sentence}"
 
 
 def test_missing_key_without_a_file_has_no_line() -> None:

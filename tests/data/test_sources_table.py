@@ -152,6 +152,11 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         {},
         r"t\.csv:1: no column label; .*its name: --set data\.label_column=labels, or the same in the config\.$",
     ),
+    "no column like a label": (
+        "path,red\na.png,1\n",
+        {},
+        r"t\.csv:1: no column label; .*its name: --set data\.label_column=NAME, or the same in the config\.$",
+    ),
     "no split column though named": (
         "path,label\na.png,x\n",
         {"split_column": "fold"},

@@ -88,6 +88,12 @@ def test_names_that_the_stream_cannot_carry_are_escaped() -> None:
     assert buffer.getvalue() == b"fa\\xe7ade \\xff.jpg\n"
 
 
+def test_a_name_with_a_line_break_stays_in_its_row_of_a_table() -> None:
+    stream = io.StringIO()
+    Console(stream).table(["class", "n"], [["ant\nbee", "1"], ["fly", "20"]])
+    assert stream.getvalue().splitlines() == ["  class      n", "  ant\\nbee   1", "  fly       20"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (7500, "2 h 05 min")]
 )

@@ -44,7 +44,7 @@ NumViews = Literal[1, 2, 6]
 """How many views of an image can be judged; `ptft.data.views` makes them."""
 
 Statistics = Annotated[
-    tuple[Annotated[float, Strict(False), Field(ge=0)], ...], Strict(False), Field(min_length=1, examples=[[0.5]])
+    tuple[Annotated[float, Strict(False), Field(ge=0, le=1)], ...], Strict(False), Field(min_length=1, examples=[[0.5]])
 ]
 """A number for each channel."""
 
@@ -64,7 +64,7 @@ class DataConfig(Config):
     name: str
     """Which kind of source this is; `ptft list datasets` shows all."""
 
-    classes: Names | None = None
+    classes: Names | None = Field(default=None, examples=[["ants", "bees"]])
     """Use only these classes, in this order; default: every class the source has."""
 
     labels_per_class: int | None = Field(default=None, ge=1)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from ptft.data.records import Part, Record, Source
 from ptft.data.sources.base import PART_NAMES, DataConfig, PathText
 from ptft.data.sources.listing import (
@@ -44,7 +46,7 @@ class Folder(DataConfig):
     name: Literal["folder"] = "folder"
     """One folder per class, optionally below train, val and test folders."""
 
-    root: PathText
+    root: PathText = Field(examples=["photos"])
     """The folder. With a `train` folder in it only part folders count, otherwise each folder is a class."""
 
     def home(self) -> Path:

@@ -29,7 +29,7 @@ class Hub(DataConfig):
     name: Literal["hub"] = "hub"
     """Images inside larger files, of which there may be more than fit in memory."""
 
-    path: PathText
+    path: PathText = Field(examples=["shards"])
     """A folder of tar shards (`ptft pack`, or any in the layout of webdataset) or of Parquet files, one such file, a
     folder that `datasets` saved to disk, or the name of a data set on the hub, for example uoft-cs/cifar10. Files or
     folders named train, val and test, also in part (train-00001.tar), are these parts."""

@@ -37,7 +37,7 @@ class Csv(DataConfig):
     name: Literal["csv"] = "csv"
     """A table of images: UTF-8, a header line, fields separated by comma, semicolon or tab."""
 
-    path: PathText
+    path: PathText = Field(examples=["images.csv"])
     """The csv file."""
 
     root: PathText | None = None
@@ -185,7 +185,7 @@ class _Table:
         if count:
             raise DataError(f"{self.name}:1: {count} columns are named {wanted}. Rename all but one.")
         close = difflib.get_close_matches(wanted.lower(), [name.lower() for name in self.header], n=1)
-        guess = next((name for name in self.header if name.lower() in close), self.header[0])
+        guess = next((name for name in self.header if name.lower() in close), "NAME")
         raise DataError(
             f"{self.name}:1: no column {wanted}; the columns are {some(self.header)}. "
             f"Rename yours, or tell the run its name: --set {shlex.quote(f'{key}={printable(guess)}')}, or the same in "
