@@ -336,7 +336,7 @@ def _normalisation(
     if config.mean is None or config.std is None:
         return (known.mean, known.std) if known else _known_statistics(images, fingerprint, cache)
     if len(config.mean) != channels:
-        raise UsageError(f"data.mean and data.std have {len(config.mean)} numbers, the images {channels} channels.")
+        raise UsageError(f"data.mean and data.std: give {channels}, one for each channel, not {len(config.mean)}.")
     return config.mean, config.std
 
 

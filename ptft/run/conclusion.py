@@ -105,7 +105,7 @@ def _check_leaks(prepared: Prepared, session: Session, final: Checkpoint) -> Lea
         return None
     console.say(f"leak check: {leak.sentence()}, {duration(time.monotonic() - begun)}.")
     if leak.pairs:
-        console.say(f"ptft: the test accuracy leans on images that were trained on: {leak.names()}. See `ptft leak`.")
+        console.say(f"ptft: the test score leans on images that were trained on: {leak.names()}. See `ptft leak`.")
     return leak
 
 

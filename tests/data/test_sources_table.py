@@ -137,7 +137,7 @@ MISTAKES: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         "Path,label\na.png,x\n",
         {},
         r"t\.csv:1: no column path; the columns are Path, label\. "
-        r"Rename yours, or tell the run its name: --set data\.path_column=Path, or the same in the config\.$",
+        r"Rename yours, or tell a run its name: --set data\.path_column=Path, or the same in the config\.$",
     ),
     "no header": (
         "a000.PNG,x\nb.png,y\n",

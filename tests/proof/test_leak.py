@@ -72,7 +72,7 @@ def test_a_run_names_planted_images_before_the_final_test(ptft: Ptft, config: Pa
     result = ptft("pretrain", config, "--json", page=True)
     assert result.code == 0
     assert "leak check: 3 of 21 test images seen in training (1 exact, 2 near)" in result.err
-    assert "the test accuracy leans on images that were trained on: test/red/copy.jpg, " in result.err
+    assert "the test score leans on images that were trained on: test/red/copy.jpg, " in result.err
     assert {(pair["test"], pair["kind"], pair["seen"]) for pair in result.json["leak"]["pairs"]} == PLANTED
     assert json.loads(Path("runs/run/summary.json").read_text())["leak"] == result.json["leak"]
     page = Path("runs/run/report.html").read_text()

@@ -188,7 +188,7 @@ class _Table:
         guess = next((name for name in self.header if name.lower() in close), "NAME")
         raise DataError(
             f"{self.name}:1: no column {wanted}; the columns are {some(self.header)}. "
-            f"Rename yours, or tell the run its name: --set {shlex.quote(f'{key}={printable(guess)}')}, or the same in "
+            f"Rename yours, or tell a run its name: --set {shlex.quote(f'{key}={printable(guess)}')}, or the same in "
             "the config."
         )
 
