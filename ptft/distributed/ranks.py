@@ -193,7 +193,7 @@ class Ranks:
         """Around the work: every rank leaves it with the same error, that of the rank which failed first.
 
         Raises:
-            PtftError: that error; its `told_by` is the rank that tells it.
+            PtftError: that error; its `told_by` is the rank that tells it, None where the launcher is gone.
         """
         try:
             yield
@@ -213,9 +213,12 @@ class Ranks:
         code = error.exit_code if isinstance(error, PtftError) else 1
         text = str(error) if isinstance(error, PtftError) else f"rank {self.rank} met a bug: {error!r}"
         verdict = Verdict(self.rank, code, text)
-        with suppress(RuntimeError):  # the launcher is gone, and its store
+        try:
             verdict = self._watch.publish(verdict, self._store)
-        self._watch.close()
+        except RuntimeError:  # the launcher is gone, and its store: nobody can be agreed on
+            return None
+        finally:
+            self._watch.close()
         if verdict.rank != self.rank:
             return verdict.error()
         if isinstance(error, PtftError):

@@ -86,3 +86,14 @@ def test_erasing_strikes_with_its_probability_and_its_mean_area(make_draws, p: f
     assert struck.float().mean().item() == pytest.approx(p, abs=0.03 if 0 < p < 1 else 0)
     if p:
         assert erased[struck].float().mean().item() == pytest.approx(0.2, abs=0.02)
+
+
+def test_erased_boxes_are_up_to_ten_thirds_as_long_as_wide(make_draws) -> None:
+    images = torch.zeros(1000, 1, 96, 96)
+    images[..., ::2] = 200
+    erased = random_erasing(images, make_draws(torch.arange(1000)), 1.0)[:, 0] == 100
+    heights, widths = erased.any(dim=2).sum(dim=1), erased.any(dim=1).sum(dim=1)
+    large = heights * widths > 0.1 * 96**2
+    ratios = (heights / widths)[large]
+    assert ratios.max().item() == pytest.approx(10 / 3, rel=0.03)
+    assert ratios.min().item() == pytest.approx(3 / 10, rel=0.03)

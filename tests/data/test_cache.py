@@ -259,15 +259,20 @@ class TestWhatIsDecodedAgain:
     def test_a_file_written_while_it_is_decoded_is_not_taken_for_what_it_is_then(
         self, photos: Path, kept: Kept
     ) -> None:
-        config = Folder(name="folder", root=str(photos))
-        records = config.open().records
+        """Also where it is put back afterwards, its time included."""
+        before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in photos.rglob("*.*")}
+        others = next(iter(before.values()))[0]
+        waiting = list(before)
 
         def change() -> None:
-            for record in records:
-                assert isinstance(record.image, Path)
-                os.utime(record.image)
+            while waiting:
+                waiting.pop().write_bytes(others)
 
+        config = Folder(name="folder", root=str(photos))
         prepare(config.open(), config, seed=0, cache=kept.cache(), check_stop=change)
+        for path, (own, changed) in before.items():
+            path.write_bytes(own)
+            os.utime(path, ns=(changed, changed))
         kept.said()
         assert_same(task(photos, kept.cache()), task(photos))
         assert "60 images decoded in" in kept.said()

@@ -91,6 +91,27 @@ class TestModes:
         image.putpixel((1, 0), 1)
         assert pixels(saved(tmp_path, image, "a.png")).tolist() == [[10, 20]]
 
+    def test_a_palette_whose_red_and_green_agree_is_not_grey(self, tmp_path: Path) -> None:
+        image = Image.new("P", (2, 1))
+        image.putpalette([10, 10, 0, 20, 20, 0])
+        image.putpixel((1, 0), 1)
+        assert pixels(saved(tmp_path, image, "a.png")).tolist() == [[[10, 10, 0], [20, 20, 0]]]
+
+    def test_grey_palette_with_a_transparent_entry_stays_grey(self, tmp_path: Path) -> None:
+        image = Image.new("P", (2, 1))
+        image.putpalette([10, 10, 10, 20, 20, 20])
+        image.putpixel((1, 0), 1)
+        assert pixels(saved(tmp_path, image, "a.png", transparency=1)).tolist() == [[10, 255]]
+
+    @pytest.mark.parametrize(
+        ("mode", "colour", "expected"), [("La", (25, 128), 152), ("RGBa", (128, 0, 0, 128), [255, 127, 127])]
+    )
+    def test_colours_that_are_multiplied_by_their_alpha_are_mixed_with_white(
+        self, mode: str, colour: tuple[int, ...], expected: int | list[int]
+    ) -> None:
+        found = decode(lambda: Image.new(mode, (1, 1), colour), size=None, channels=None, max_pixels=9)
+        assert found.tolist() == [[expected]]
+
     @pytest.mark.parametrize("transparency", [1, bytes([255, 0])])
     def test_transparent_palette_entry_becomes_white(self, tmp_path: Path, transparency: int | bytes) -> None:
         image = Image.new("P", (2, 1))
@@ -199,6 +220,13 @@ class TestSize:
         tall = array.transpose(1, 0, 2).copy()
         assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(tall), "b.png"), size=8), tall[3:11])
 
+    @pytest.mark.parametrize("shape", [(8, 13), (13, 8)])
+    def test_of_an_odd_remainder_each_side_loses_half(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        array = noise(*shape)
+        found = pixels(saved(tmp_path, Image.fromarray(array), "a.png"), size=8).astype(int)
+        turned = pixels(saved(tmp_path, Image.fromarray(array[::-1, ::-1].copy()), "b.png"), size=8).astype(int)
+        assert np.abs(found - turned[::-1, ::-1]).max() <= 1
+
     def test_halving_averages_like_pillow(self, tmp_path: Path) -> None:
         array = noise(16, 16)
         expected = Image.fromarray(array).resize((8, 8), Image.Resampling.BILINEAR)
@@ -220,6 +248,14 @@ class TestSize:
         drafted, full = (pixels(path, size=16, limit=10**6).astype(int) for path in (jpeg, png))
         assert np.abs(drafted - full).mean() < 1.5
 
+    def test_a_long_jpeg_is_as_sharp_as_full_resampling(self, tmp_path: Path) -> None:
+        rows, columns = np.mgrid[0:200, 0:1600]
+        waves = (127 + 120 * np.sin(rows / 4) * np.sin(columns / 4)).astype(np.uint8)
+        jpeg = saved(tmp_path, Image.fromarray(waves), "a.jpg", quality=95)
+        png = saved(tmp_path, Image.open(jpeg), "a.png")
+        drafted, full = (pixels(path, size=32, limit=10**6).astype(int) for path in (jpeg, png))
+        assert np.abs(drafted - full).mean() < 1.5
+
     def test_pixels_do_not_depend_on_threads(self, tmp_path: Path) -> None:
         paths = [
             saved(tmp_path, Image.fromarray(noise(90, 70, seed)), f"{seed}.{ending}")
@@ -239,6 +275,8 @@ class TestOtherInputs:
 
     def test_array_is_resized_and_converted(self) -> None:
         assert pixels(ramp(8, 12), size=4, channels=3).shape == (4, 4, 3)
+        for array in (ramp(8, 12), ramp(12, 8)):
+            assert pixels(array, size=8).shape == (8, 8)
         assert pixels(noise(8, 12), channels=1).shape == (8, 12)
 
     def test_opener_gives_the_pixels_of_the_file(self, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 import ptft.data.images
+from ptft.data.cache import Cache
 from ptft.data.images import Images
 from ptft.data.labelling import Numbers
 from ptft.data.records import PARTS, Part, Record, Source
@@ -34,10 +35,16 @@ def test_images_keep_their_own_size_when_they_agree(photos: Path) -> None:
     assert found.class_counts("train") == [14, 14, 14]
 
 
-def test_sizes_that_differ_are_named_and_an_image_size_mends_it(photos: Path) -> None:
-    Image.new("RGB", (30, 20)).save(photos / "red" / "odd.png")
-    with pytest.raises(DataError, match=r"red/odd\.png is 30x20.*Set data\.image_size"):
-        task(photos)
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(30, 20), (16, 12), (12, 16)])
+def test_sizes_that_differ_are_named_and_an_image_size_mends_it(
+    photos: Path, tmp_path: Path, width: int, height: int, cached: bool
+) -> None:
+    """Also where one side is that of the others."""
+    Image.new("RGB", (width, height)).save(photos / "red" / "odd.png")
+    config = folder(photos)
+    with pytest.raises(DataError, match=rf"red/odd\.png is {width}x{height}.*Set data\.image_size"):
+        prepare(config.open(), config, seed=0, cache=Cache(tmp_path / "cache") if cached else None)
     assert task(photos, image_size=16).train.images.take(torch.tensor([0])).shape == (1, 3, 16, 16)
 
 

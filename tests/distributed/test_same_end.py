@@ -114,6 +114,25 @@ def test_a_signal_to_any_rank_stops_all_after_the_same_step(scene: Path, ranks: 
     assert ends_like_the_whole(scene, out)
 
 
+def hurry() -> None:
+    """An hour passes between two steps."""
+    from types import SimpleNamespace
+
+    import ptft.distributed.agreement
+
+    hours = iter(range(1000))
+    clock = SimpleNamespace(monotonic=lambda: 3600.0 * next(hours))
+    ptft.distributed.agreement.time = clock  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(("rank", "reason"), [(0, "max_minutes reached"), (1, "all steps done")])
+def test_the_time_of_rank_0_alone_ends_a_run(scene: Path, rank: int, reason: str) -> None:
+    length = ("--set", "train.steps=6", "--set", "train.max_minutes=90")
+    results = start_job(2, *RUN, f"timed-{rank}", *length, cwd=scene, broken={rank: hurry}).wait()
+    assert [result.code for result in results] == [0, 0], results
+    assert status(scene, f"timed-{rank}")["reason"] == reason
+
+
 def run_out_of_memory() -> None:
     """A rank whose memory is enough for two images at a time."""
     from torch import nn

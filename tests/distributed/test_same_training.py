@@ -77,6 +77,12 @@ def finetune(scene: Path, size: int, out: str, **more: Any) -> dict[str, torch.T
     return weights(scene / out)
 
 
+def told(path: Path) -> torch.Tensor:
+    """Loss and gradient norm of each step, as metrics.jsonl tells them."""
+    lines = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+    return torch.tensor([[line["train_loss"], line["grad_norm"]] for line in lines if "train_loss" in line])
+
+
 def test_50_steps_come_to_the_same_weights_within_1e_5(scene: Path) -> None:
     """fp32, class weights, smoothing, clipping, accumulation; batch norm held, which each rank would else take of
     its own images. A batch of 18 is shared by 4 ranks as 4, 5, 4, 5."""
@@ -90,7 +96,40 @@ def test_50_steps_come_to_the_same_weights_within_1e_5(scene: Path) -> None:
     alone = finetune(scene, 1, "fine-1")
     for size in SIZES[1:]:
         assert largest_difference(finetune(scene, size, f"fine-{size}"), alone) < 1e-5
+        torch.testing.assert_close(told(scene / f"fine-{size}"), told(scene / "fine-1"), rtol=1e-4, atol=1e-5)
     assert largest_difference(finetune(scene, 4, "unweighted", before=weigh_shares_alike), alone) > 1e-3
+
+
+def test_weights_that_are_trained_from_a_later_step_on_are_trained_by_all_ranks(scene: Path) -> None:
+    """Recipe gradual; gradients of 8 bits come near, and no nearer."""
+    write_config(
+        scene / "target.yaml",
+        model=None,
+        transfer={"recipe": "gradual", "bn": "frozen"},
+        train={"steps": 12, "batch_size": 10},
+    )
+    alone, pair = finetune(scene, 1, "gradual-1"), finetune(scene, 2, "gradual-2")
+    assert largest_difference(pair, alone) < 1e-5
+    write_config(
+        scene / "target.yaml",
+        model=None,
+        transfer={"recipe": "gradual", "bn": "frozen"},
+        train={"steps": 12, "batch_size": 10, "compress_gradients": "bf16"},
+    )
+    assert 1e-5 < largest_difference(finetune(scene, 2, "rounded"), alone) < 1e-2
+
+
+def test_the_running_statistics_of_batch_norm_are_the_mean_over_the_ranks(scene: Path) -> None:
+    """Of two ranks with 5 images each the mean of the first layer, in front of which nothing differs, is that of 10."""
+    for size in (1, 2):
+        write_config(scene / "norm.yaml", train={"steps": 1, "batch_size": 10})
+        assert run_job(size, "pretrain", "norm.yaml", "--out", f"norm-{size}", cwd=scene).code == 0
+    alone, pair = (weights(scene / f"norm-{size}") for size in (1, 2))
+    first = "backbone.stage1.bn."
+    torch.testing.assert_close(pair[f"{first}running_mean"], alone[f"{first}running_mean"])
+    assert alone[f"{first}running_mean"].abs().max() > 1e-3
+    assert not torch.equal(pair[f"{first}running_var"], alone[f"{first}running_var"])
+    assert pair[f"{first}num_batches_tracked"] == 1
 
 
 def add_as_they_come() -> None:
@@ -129,7 +168,7 @@ def tell_only_oneself() -> None:
 
 
 def test_evaluation_counts_every_image_once_on_any_number_of_ranks(scene: Path) -> None:
-    """800 images are three batches of 256 and one of 32, on up to 3 ranks; on 3 ranks 12 images are one batch."""
+    """800 images are six batches of 128 and one of 32, on up to 3 ranks; on 3 ranks 12 images are one batch."""
     make_images(scene / "many", COLOURS, 267)
     (scene / "many" / "red" / "000.jpg").unlink()
     make_images(scene / "few", COLOURS, 4)

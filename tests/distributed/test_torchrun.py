@@ -39,11 +39,12 @@ def test_a_job_restarts_by_itself_and_dies_with_its_launcher(tmp_path: Path) -> 
         second = children(job.pid)
         assert len(second) == 2
     finally:
+        began = time.monotonic()
         job.kill()
-        job.communicate()
-    began = time.monotonic()
+        said = job.communicate()[1]
     wait_for(lambda: all(map(is_gone, second)), BOUND)
     assert time.monotonic() - began < BOUND
+    assert said.count("stopped by SIGTERM") == 1, said
     step = checkpoint.read(tmp_path / "run" / "checkpoints" / "last.pt").metadata.step
     assert int(resumed[1].replace(",", "")) < step < STEPS
     for out in ("run", "whole"):

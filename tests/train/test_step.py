@@ -14,6 +14,8 @@ from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ResidentImages
 from ptft.data.labelling import Scale
 from ptft.data.task import Examples, Format
+from ptft.distributed.place import Place
+from ptft.distributed.ranks import Ranks
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.models.outline import outline
 from ptft.objectives import Supervised
@@ -173,16 +175,17 @@ def test_l2_sp_moves_nothing_where_the_gradient_is_not_finite(optim: Sgd | AdamW
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.state_dict().items())
 
 
-def test_dropout_is_a_function_of_seed_and_step() -> None:
-    def loss_at(step: int, seed: int = 0) -> float:
+def test_dropout_is_a_function_of_seed_step_and_rank() -> None:
+    def loss_at(step: int, seed: int = 0, rank: int = 0) -> float:
         state = make_state(dropout=0.5)
         state.progress.step = step
         torch.rand(step + 3)  # whatever ran before
-        return make_stepper(seed=seed).step(state, make_batch(), lr=0.1)[0].item()
+        return make_stepper(seed=seed, ranks=Ranks(Place(rank))).step(state, make_batch(), lr=0.1)[0].item()
 
     assert loss_at(4) == loss_at(4)
     assert loss_at(4) != loss_at(5)
     assert loss_at(4) != loss_at(4, seed=1)
+    assert loss_at(4) != loss_at(4, rank=1)
 
 
 def test_mixing_is_another_one_at_each_step() -> None:
