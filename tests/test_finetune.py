@@ -249,7 +249,7 @@ def test_channel_statistics_of_the_config_win_over_the_sources(ptft: Ptft, sourc
     metadata = checkpoint.read(path).metadata
     assert (metadata.mean, metadata.std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
     short = ptft("finetune", "--from", source, "--data", target, "--out", "b", *sets(data__mean="[1]", data__std="[1]"))
-    assert (short.code, "3 channels" in short.err) == (2, True)
+    assert (short.code, "give 3, one for each channel, not 1" in short.err) == (2, True)
     half = ptft("finetune", "--from", source, "--data", target, "--out", "c", *sets(data__mean="[1]"))
     assert (half.code, "mean and std go together" in half.err) == (2, True)
 

@@ -51,7 +51,7 @@ def test_without_trackers_there_is_metrics_jsonl_alone(ptft: Ptft, config: Path)
     [
         ("[mlfow]", "'mlfow' is not a tracker. Did you mean mlflow? `ptft list trackers` shows all."),
         ("[tensorboard, tensorboard]", "tensorboard is named twice."),
-        ("mlflow", "expected a list, got 'mlflow'. Write for example [tensorboard]."),
+        ("mlflow", "expected a list, got 'mlflow'. Write for example [mlflow]."),
     ],
 )
 def test_a_tracker_that_is_none_is_refused(ptft: Ptft, config: Path, value: str, sentence: str) -> None:
