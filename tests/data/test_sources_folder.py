@@ -151,6 +151,8 @@ class TestNames:
             ("\x1b[31mred", "\\x1b[31mred"),
             ("caf\udce9", "caf\\xe9"),
             ("\ud800", "\\ud800"),
+            ("cat\u202egpj.exe", "cat\\u202egpj.exe"),
+            ("שלום\u200f 👩‍🌾", "שלום\u200f 👩‍🌾"),
             ("a\\\n", "a\\\\\\n"),
         ],
     )

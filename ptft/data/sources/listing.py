@@ -22,11 +22,13 @@ IMAGE_SUFFIXES = frozenset(
 
 _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _NUM_LISTED = 5
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""With these a name can look like another one, or like the rest of a sentence."""
 
 
 def printable(text: str | os.PathLike[str]) -> str:
     r"""Text that any terminal and any UTF-8 file accepts: `\xff` for bytes that are not UTF-8, escapes for
-    control characters and line separators. Clean text is returned as it is.
+    control characters, line separators and characters that reorder others. Clean text is returned as it is.
     """
     text = os.fspath(text)
     if (text.isascii() and text.isprintable()) or all(map(_is_clean, text)):
@@ -35,7 +37,7 @@ def printable(text: str | os.PathLike[str]) -> str:
 
 
 def _is_clean(char: str) -> bool:
-    return unicodedata.category(char) not in {"Cc", "Cs", "Zl", "Zp"}
+    return unicodedata.category(char) not in {"Cc", "Cs", "Zl", "Zp"} and char not in _REORDERING
 
 
 def _escaped(char: str) -> str:
