@@ -30,12 +30,12 @@ def set_drop_path(classifier: Classifier, rate: float) -> int:
     Returns:
         L, 0 where no block has it.
     """
-    from torchvision.ops import StochasticDepth
+    from ptft.vision import torchvision
 
     for block in classifier.backbone.modules():
         if isinstance(block, Residual):
-            block.drop = StochasticDepth(0.0, "row")
-    depths = [part for part in classifier.backbone.modules() if isinstance(part, StochasticDepth)]
+            block.drop = torchvision.ops.StochasticDepth(0.0, "row")
+    depths = [part for part in classifier.backbone.modules() if isinstance(part, torchvision.ops.StochasticDepth)]
     for place, depth in enumerate(depths, 1):
         depth.p = rate * place / len(depths)
     return len(depths)

@@ -1,11 +1,11 @@
 """Builds torchvision's CNNs as classifiers: last linear layer off, first layers fitted to the images."""
 
-import torchvision
 from torch import Tensor, nn
 
 from ptft.models.classifier import Classifier
 from ptft.models.depthwise import set_depthwise
 from ptft.models.zoo_families import Family, StemInit, family_of
+from ptft.vision import torchvision
 
 # torchvision warns when these are left to their defaults; auxiliary heads would turn the output into a tuple.
 _EXPLICIT: dict[str, dict[str, bool]] = {

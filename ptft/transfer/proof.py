@@ -126,7 +126,7 @@ def _network(source: SourceWeights) -> tuple[Callable[[Tensor], Tensor], str]:
 
 def _torchvision(name: str, tensors: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
     """torchvision's network with the source's weights: what its last layer is given, averaged over maps."""
-    import torchvision
+    from ptft.vision import torchvision
 
     extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with ParametersOnMeta():

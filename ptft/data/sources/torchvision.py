@@ -154,14 +154,14 @@ class Torchvision(DataConfig):
     def _load(
         self, entry: TorchvisionSet, root: Path, keywords: Mapping[str, Any]
     ) -> tuple[Sequence[Item], Sequence[str]]:
-        from torchvision import datasets
+        from ptft.vision import torchvision
 
         location: dict[str, Any] = {"root": str(root)} if entry.files else {}
         if entry.downloadable:
             location["download"] = self.download
         try:
             with _download_manners():
-                dataset = getattr(datasets, self.dataset)(**location, **keywords)
+                dataset = getattr(torchvision.datasets, self.dataset)(**location, **keywords)
             return entry.read(dataset), entry.classes(dataset)
         except MemoryError:
             raise

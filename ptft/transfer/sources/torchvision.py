@@ -44,14 +44,14 @@ def read_torchvision(name: str) -> SourceWeights:
 
 
 def _look_up(name: str) -> Any:
-    from torchvision.models import get_model_weights, get_weight
+    from ptft.vision import torchvision
 
     try:
-        return get_weight(name)
+        return torchvision.models.get_weight(name)
     except (ValueError, KeyError, AttributeError):
         pass
     try:
-        choices = [str(choice) for choice in get_model_weights(name)]
+        choices = [str(choice) for choice in torchvision.models.get_model_weights(name)]
     except ValueError:
         choices = ["ResNet18_Weights.IMAGENET1K_V1"]
     told = " or ".join(f"torchvision:{choice}" for choice in choices)
@@ -59,10 +59,10 @@ def _look_up(name: str) -> Any:
 
 
 def _model_name(weights: Any, name: str) -> str:
-    from torchvision.models import get_model_weights
+    from ptft.vision import torchvision
 
     for model in get_args(TorchvisionName):
-        if isinstance(weights, get_model_weights(model)):
+        if isinstance(weights, torchvision.models.get_model_weights(model)):
             return str(model)
     raise CheckpointError(f"torchvision:{name}: not weights of a CNN classifier that ptft knows (`ptft list models`).")
 
