@@ -222,7 +222,9 @@ def _own_data(found: Checkpoint) -> tuple[Data, int]:
         own: Data = TypeAdapter(Data).validate_python(config.get("data"))
         seed = TypeAdapter(int).validate_python(config.get("seed"), strict=True)
     except ValidationError as error:
-        raise CheckpointError(f"{found.path} does not say which data it is of. Give --data.") from error
+        place, reason = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        told = f" ({'.'.join(map(str, place))}: {reason})" if config.get("data") else ""
+        raise CheckpointError(f"{found.path} does not say which data it is of{told}. Give --data.") from error
     if isinstance(own, Torchvision | Hub):
         own = own.model_copy(update={"download": False})  # nothing goes online because a checkpoint says so
     return own, seed
@@ -238,7 +240,7 @@ def with_own(found: Checkpoint, data: Path) -> Checkpoint | None:
 
     Args:
         found: the checkpoint, which may say another place for them, or the same as seen from another folder.
-        data: folder or table; its images are told by part, label and name.
+        data: folder or table; its images are told by part, label and name, not by their pixels.
     """
     own = found.metadata.config.get("data")
     own = own if isinstance(own, dict) else {}
@@ -258,12 +260,13 @@ def _caution(found: Checkpoint, data: Path) -> str:
     own = found.metadata.config.get("data")
     places = (own.get("path"), own.get("root")) if isinstance(own, dict) else ()
     is_there = real_path(user_path(data)) in [real_path(user_path(place)) for place in places if place]
-    if with_own(found, data):
-        advice = " Leave --data out to score its test images." if is_there else ""
-        return f"is what the checkpoint was trained on.{advice}"
-    if is_there:
+    is_alike = with_own(found, data) is not None
+    if is_there and is_alike:
+        return "is what the checkpoint was trained on. Leave --data out to score its test images."
+    if is_there or is_alike:
+        what = "has the names" if is_alike else "is the path"
         return (
-            "is the path that the checkpoint's images had; others are there: `ptft leak` tells which were trained on."
+            f"{what} of what the checkpoint was trained on: `ptft leak --data {data}` tells which images it has seen."
         )
     return ""
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from ptft.augment import Augment, Photo, Standard
 from ptft.compare.design import CompareSection
-from ptft.config.base import Config, MisfitError
+from ptft.config.base import Config, MisfitError, is_stored
 from ptft.config.durations import Duration, Period
 from ptft.config.wording import either, shown
 from ptft.data.resize import Resize
@@ -202,7 +202,7 @@ class CompareConfig(FinetuneConfig):
     compare: CompareSection = CompareSection()
 
     @model_validator(mode="after")
-    def _equal_budgets(self) -> Self:
+    def _equal_budgets(self, info: ValidationInfo) -> Self:
         for key in ("patience", "max_minutes"):
             if getattr(self.train, key) is not None:
                 raise MisfitError(f"train.{key}", "in a comparison every run gets the same steps. Leave it out.")
@@ -216,7 +216,7 @@ class CompareConfig(FinetuneConfig):
             raise MisfitError(
                 "transfer.recipe", "random sets the source aside, which would compare nothing. Leave it out."
             )
-        if self.transfer.recipe == "probe":
+        if self.transfer.recipe == "probe" and not is_stored(info):
             raise MisfitError("transfer.recipe", "the frozen probe is an arm of its own, compare.probe. Leave it out.")
         for key in ("dropout", "drop_path"):
             if getattr(self.transfer, key) is not None:

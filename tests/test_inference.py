@@ -168,12 +168,13 @@ def test_a_checkpoint_knows_its_own_images_wherever_they_lie_and_others_of_the_s
     monkeypatch.chdir(others.parent)
     shutil.copytree(own, "moved")
     for place in (own, Path("moved")):
-        assert "is what the checkpoint was trained on" in ptft("evaluate", trained, "--data", place).err
+        told = ptft("evaluate", trained, "--data", place).err
+        assert f"{place} has the names of what the checkpoint was trained on" in told
         assert ptft("leak", trained, "--data", place, "--json").json["num_test"] == 12
     assert ptft("leak", trained, "--data", photos.name, "--json").json["num_test"] == 3 * 7
     told = ptft("evaluate", trained, "--data", photos.name).err
     assert "is what the checkpoint was trained on" not in told
-    assert "photos is the path that the checkpoint's images had; others are there" in told
+    assert "photos is the path of what the checkpoint was trained on: `ptft leak --data photos` tells" in told
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def check_checkpoint(
         DataError: the data cannot.
     """
     found, cache = checkpoint.read(path), options.open(console.say)
-    if data is not None and (own := with_own(found, data)):
+    if data is not None and (own := _own_images(found, data, cache)):
         found, data = own, None
     source, config = test_source(found, data)
     records, where = source.records, source.origin
@@ -128,6 +128,17 @@ def check_checkpoint(
     return report, report.as_dict(names)
 
 
+def _own_images(found: Checkpoint, data: Path, cache: Cache | None) -> Checkpoint | None:
+    """The checkpoint with its own images read from `data`, where they are: by names, and as far as prints tell."""
+    moved = with_own(found, data)
+    if moved is None:
+        return None
+    parts, own, _ = own_records(moved)
+    train, _ = _read(parts["train"], found.metadata.classes, own, moved, cache)
+    prints = seen_sets(found.metadata.lineage, found.part("seen"))[-1].prints
+    return moved if prints is None or torch.equal(prints, fingerprints_of(train.images)) else None
+
+
 def _read(
     records: Sequence[Record], classes: Sequence[str], config: DataConfig, found: Checkpoint, cache: Cache | None
 ) -> tuple[Examples, Sequence[str]]:
@@ -150,7 +161,10 @@ def _sets(
         train, _ = _read(parts["train"], classes, own, found, cache)
         *sources, last = seen_sets(lineage, seen)
         # Made again: this also checks the training images of a checkpoint that carries no fingerprints.
-        beside = SeenSet(last.name, fingerprints_of(train.images), train)
+        prints = fingerprints_of(train.images)
+        beside = SeenSet(last.name, prints, train)
+        if last.prints is not None and not torch.equal(last.prints, prints):
+            sources.append(last)  # other pixels have taken the names of those that were trained on
         return [*sources, beside], beside
     sets = seen_sets(lineage, seen)
     if all(one.prints is None for one in sets):

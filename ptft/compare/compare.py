@@ -72,6 +72,7 @@ def compare(
         stop.folder = out
         console.log_to(folder.log)
         with end_recorded(folder, console):
+            folder.write_begin()
             found = plan(config, sources, out, console, cache)
             folder.write_status("running", 0, 0)
             tell_plan(found, console)
@@ -98,7 +99,7 @@ def _as_begun(folder: RunFolder, config: CompareConfig) -> CompareConfig:
     """
     if not folder.is_started() or _has_no_cell(folder):
         return config
-    stored = load(folder.config, CompareConfig)
+    stored = load(folder.config, CompareConfig, stored=True)
     drift, _ = compare_configs(stored, config.model_copy(update={"compare": stored.compare}))
     if changes := (*drift.refused, *drift.accepted):
         listed = "\n".join(f"  {line}" for line in changes)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, Strict
+from pydantic import BaseModel, ConfigDict, Strict, ValidationInfo
 from pydantic.fields import FieldInfo
 
 Names = Annotated[tuple[str, ...], Strict(False)]
@@ -14,6 +14,11 @@ def different(names: tuple[str, ...]) -> tuple[str, ...]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"named more than once: {', '.join(repeated)}")
     return names
+
+
+def is_stored(info: ValidationInfo) -> bool:
+    """Whether a config is that of a run that has begun, as ptft wrote it down: what was valid then goes on."""
+    return bool(info.context and info.context.get("stored"))
 
 
 class MisfitError(ValueError):

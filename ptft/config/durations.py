@@ -3,9 +3,16 @@
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
-from ptft.config.base import Config
+from ptft.config.base import Config, is_stored
 
 _UNITS = ("epochs", "steps", "examples")
 
@@ -48,11 +55,11 @@ class Duration(Config):
         return max(steps, 1) if epochs > 0 else 0
 
 
-def _not_zero(duration: Duration) -> Duration:
-    if 0 in (duration.epochs, duration.steps, duration.examples):
+def _not_zero(duration: Duration, info: ValidationInfo) -> Duration:
+    if not is_stored(info) and 0 in (duration.epochs, duration.steps, duration.examples):
         raise ValueError("must be more than 0. Write for example {epochs: 1}.")
     return duration
 
 
 Period = Annotated[Duration, AfterValidator(_not_zero)]
-"""The time from one event to the next; 0 would mean at every step, or never."""
+"""The time from one event to the next; 0 means at every step in runs of before, and is refused."""

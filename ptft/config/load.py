@@ -17,13 +17,14 @@ from ptft.errors import ConfigError, Fault
 T = TypeVar("T", bound=Config)
 
 
-def load(source: Path | Document | None, model: type[T], overrides: Sequence[str] = ()) -> T:
+def load(source: Path | Document | None, model: type[T], overrides: Sequence[str] = (), *, stored: bool = False) -> T:
     """Reads and checks a config.
 
     Args:
         source: the YAML file, or what was read from it; None for an empty config, which messages call `command line`.
         model: what the config must be.
         overrides: the `key=value` of every `--set`, in order; they win over the file.
+        stored: whether it is the `config.yaml` of a run that has begun: what is refused for new ones alone is taken.
 
     Raises:
         ConfigError: with all faults of the file and of the overrides at once.
@@ -32,7 +33,7 @@ def load(source: Path | Document | None, model: type[T], overrides: Sequence[str
     document = override(document, overrides)
     found = list(document.faults)
     try:
-        config = model.model_validate(document.data)
+        config = model.model_validate(document.data, context={"stored": stored})
     except ValidationError as error:
         found += _new(translate(error, model, document), found)
     if found:

@@ -86,13 +86,18 @@ def _against_random(ranking: Ranking) -> Picture:
 
 
 def _names(ranking: Ranking) -> list[str]:
-    """A short name of each: its run's where it lies in a run folder, and the end of its path where two would be one."""
+    """A short name of each: its run's where it lies in a run folder; where two are alike, what differs in the paths."""
     paths = [place.measured.path for place in ranking.places]
     runs = [path.parent.parent.name if path.parent.name == "checkpoints" else "" for path in paths]
     names = [run or path.name for run, path in zip(runs, paths, strict=True)]
     if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-    return [name if len(name) <= _MAX_NAME else "…" + name[1 - _MAX_NAME :] for name in names]
+        parts = [list(path.parts) for path in paths]
+        for place in (-1, 0):
+            while len({one[place] for one in parts}) == 1 < min(map(len, parts)):
+                parts = [one[:-1] if place else one[1:] for one in parts]
+        names = ["/".join(one) for one in parts]
+    half = _MAX_NAME // 2
+    return [name if len(name) <= _MAX_NAME else f"{name[: half - 1]}…{name[-half:]}" for name in names]
 
 
 def _table(ranking: Ranking) -> Table:

@@ -110,9 +110,11 @@ def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift,
         section, _, name = key.rpartition(".")
         (merged[section] if section else merged)[name] = value
     try:
-        return drift, type(stored).model_validate(merged)
+        return drift, type(stored).model_validate(merged, context={"stored": True})
     except ValidationError as error:
-        raise UsageError(f"with the run's other keys: {error.errors()[0]['msg']}") from error
+        raise UsageError(
+            f"with the run's other keys: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 def flat(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Identity:
     def _completed(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """With the defaults of keys that there were not yet when it was written: what they then meant."""
         try:
-            return self.kind.model_validate(config).model_dump(mode="json")
+            return self.kind.model_validate(config, context={"stored": True}).model_dump(mode="json")
         except ValidationError:
             return config
 

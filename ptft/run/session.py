@@ -101,7 +101,7 @@ def run_in_folder(
             return finished
         import ptft.run.training  # noqa: F401 (takes seconds, in which a signal can still end the process at once)
 
-        config = agreed if ranks.is_first else type(config).model_validate(decided["config"])
+        config = agreed if ranks.is_first else type(config).model_validate(decided["config"], context={"stored": True})
         with nullcontext(stop) if stop else stop_on_signals() as stop:
             stop.folder = folder.path
             _open_log(folder, console, drift.accepted, ranks)
@@ -195,7 +195,7 @@ def _agreed(folder: RunFolder, given: RunConfigT) -> tuple[ConfigDrift, RunConfi
     Raises:
         UsageError: the config given now contradicts that of the run.
     """
-    drift, config = compare_configs(load(folder.config, type(given)), given)
+    drift, config = compare_configs(load(folder.config, type(given), stored=True), given)
     if drift.refused:
         listed = "\n".join(f"  {line}" for line in drift.refused)
         raise UsageError(

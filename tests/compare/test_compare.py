@@ -15,7 +15,7 @@ from making import COLOURS, Ptft, make_images, write_config
 from ptft.checkpoint import read
 from ptft.compare.compare import _as_begun, _finished
 from ptft.config.load import dump, load
-from ptft.errors import UsageError
+from ptft.errors import ConfigError, UsageError
 from ptft.run_folder import RunFolder
 from ptft.settings import CompareConfig
 
@@ -176,6 +176,14 @@ def test_after_a_bad_image_the_advice_that_is_printed_works_and_the_comparison_c
     assert "2 of 4 runs to do" in more.err
     arms = [found.json["points"][0]["arms"]["pretrained"]["top1_of_seeds"] for found in (first, more)]
     assert (len(arms[1]), arms[1][:1]) == (2, arms[0])
+
+
+def test_a_comparison_from_before_recipe_probe_was_refused_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {name: fashion-mnist-10k}\ntransfer: {recipe: probe}\n")
+    assert load(path, CompareConfig, stored=True).transfer.recipe == "probe"
+    with pytest.raises(ConfigError, match="the frozen probe is an arm of its own"):
+        load(path, CompareConfig)
 
 
 def test_a_comparison_whose_first_cell_could_not_read_its_images_may_begin_with_another_config(tmp_path: Path) -> None:

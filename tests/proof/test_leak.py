@@ -269,3 +269,28 @@ def test_the_closest_in_features_are_those_of_the_highest_cosine() -> None:
     found = closest_in_features(test, ("a", "b"), seen, ours, theirs, without=[0], most=2)
     assert [(pair.test, pair.seen, pair.label) for pair in found] == [("t1", "s1", "b"), ("t2", "s2", None)]
     assert [pair.distance for pair in found] == pytest.approx([1 - math.cos(0.1), 1 - math.cos(0.15)], abs=1e-6)
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in place"])
+def test_other_images_under_the_names_of_those_trained_on_do_not_hide_a_leak(
+    ptft: Ptft, config: Path, parts: Path, tmp_path: Path, in_place: bool
+) -> None:
+    trained = ptft("pretrain", config).path
+    other = tmp_path / "other"
+    shutil.copytree(parts, other)
+    for part, source in (("train", "test"), ("test", "train")):
+        for path in (other / part).rglob("*.*"):
+            twin = parts / source / path.relative_to(other / part)
+            path.unlink()
+            if twin.exists():
+                shutil.copy(twin, path)
+            elif (near := next(iter(sorted(twin.parent.glob(f"*{path.suffix}"))), None)) is not None:
+                shutil.copy(near, path)
+    if in_place:
+        shutil.rmtree(parts)
+        other.rename(parts)
+        other = parts
+    found = ptft("leak", trained, "--data", other, "--json").json
+    assert found["num_seen"] == found["num_test"] > 0
+    if in_place:
+        assert ptft("leak", trained, "--json").json["num_seen"] == found["num_test"]

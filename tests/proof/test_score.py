@@ -118,7 +118,14 @@ def test_the_page_tells_two_checkpoints_of_one_run_apart(ptft: Ptft, sources: di
         shutil.copy(sources[source], Path("run/checkpoints", name))
     ptft("score", "run/checkpoints/best.pt", "run/checkpoints/last.pt", "--data", target, "--page", "score.html")
     named = re.findall(r"<text[^>]*>([^<]*)</text>", Path("score.html").read_text())
-    assert {"run/checkpoints/best.pt", "run/checkpoints/last.pt"} <= set(named)
+    assert {"best.pt", "last.pt"} <= set(named)
+    Path("exp1").mkdir()
+    shutil.move("run", "exp1/a-run-of-a-rather-long-name")
+    shutil.copytree("exp1", "exp2")
+    shutil.copy(sources["other"], "exp2/a-run-of-a-rather-long-name/checkpoints/best.pt")
+    twins = [f"{folder}/a-run-of-a-rather-long-name/checkpoints/best.pt" for folder in ("exp1", "exp2")]
+    ptft("score", *twins, "--data", target, "--page", "score.html")
+    assert {"exp1", "exp2"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", Path("score.html").read_text()))
 
 
 def test_random_weights_are_not_better_than_random_weights(ptft: Ptft, sources: dict[str, Path], target: Path) -> None:

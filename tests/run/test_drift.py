@@ -63,6 +63,20 @@ def test_a_run_from_before_a_key_was_there_goes_on_with_its_default(ptft: Ptft, 
     assert "resumed at step 8" in result.err
 
 
+def test_a_run_from_before_a_period_of_0_was_refused_goes_on(ptft: Ptft, short: Path) -> None:
+    folder = unfinished(ptft, short)
+    stored = folder / "config.yaml"
+    stored.write_text(stored.read_text().replace("every:\n    steps: 4", "every:\n    steps: 0"))
+    assert "steps: 0" in stored.read_text()
+    for path in folder.glob("checkpoints/*.pt"):
+        found = checkpoint.read(path)
+        config = {**found.metadata.config, "checkpoint": {"every": {"steps": 0}, "keep": 3}}
+        checkpoint.write(path, found.metadata.model_copy(update={"config": config}), found.tensors)
+    assert "checkpoint.every: must be more than 0" in ptft("pretrain", short, "--set", "checkpoint.every.steps=0").err
+    for _ in range(2):  # to its end, and once it is there
+        assert ptft("pretrain", short, "--resume").path == folder / "checkpoints" / "best.pt"
+
+
 def test_control_a_value_that_is_no_default_is_another_run(ptft: Ptft, short: Path) -> None:
     folder = unfinished(ptft, short)
     for path in (folder / "checkpoints").glob("*.pt"):
