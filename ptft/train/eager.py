@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.optim import Optimizer
 
 
@@ -22,9 +24,9 @@ def eager(kind: "type[Optimizer]") -> "type[Any]":
         kind: of torch.optim, not differentiable.
     """
 
-    def step(self: "Optimizer", closure: None = None) -> None:
+    def step(self: "Optimizer", closure: "Callable[[], Any] | None" = None) -> Any:
         with torch.no_grad():
-            bare_step(self, closure)
+            return bare_step(self, closure)
 
     bare_step = _bare(kind.step)
     bare = {name: _bare(getattr(kind, name)) for name in ("zero_grad", "add_param_group")}

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim import LBFGS
+
+from ptft.train.eager import eager
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -62,7 +65,7 @@ def fit_linear(
     scaled = start.weight / unit if start else rows.new_zeros(targets.shape[1], rows.shape[1])
     bias = start.bias.clone() if start else rows.new_zeros(targets.shape[1])
     parameters = [scaled.requires_grad_(), bias.requires_grad_()]
-    optimizer = torch.optim.LBFGS(
+    optimizer = eager(LBFGS)(
         parameters,
         max_iter=_MOST_ITERATIONS,
         tolerance_grad=tolerance,

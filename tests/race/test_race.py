@@ -10,8 +10,9 @@ import torch
 from ptft.data.images import ResidentImages
 from ptft.data.records import Part
 from ptft.data.task import Examples, Format, Task
-from ptft.models import SmallCnn
+from ptft.models import Model, SmallCnn, SmallResnet, SmallVgg, TorchvisionCnn
 from ptft.models.classifier import Classifier
+from ptft.models.outline import outline
 from ptft.race.decide import Course, decide
 from ptft.race.folds import folds_of
 from ptft.race.nearness import Nearness
@@ -146,6 +147,35 @@ def test_a_learning_rate_given_is_the_only_one() -> None:
     assert {racer.lr for racer in racers_of(config(optim={"lr": 0.05}), has_own_head=False)} == {0.05, None}
     adamw = racers_of(config(optim={"name": "adamw"}), has_own_head=False)
     assert [racer.lr for racer in adamw if racer.recipe == "full"] == [3e-5, 1e-4, 3e-4, 1e-3]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(config() for config in (SmallCnn, SmallResnet, SmallVgg)),
+        *(
+            TorchvisionCnn(name=name)
+            for name in (
+                "resnet18",
+                "mobilenet_v3_small",
+                "convnext_tiny",
+                "densenet121",
+                "shufflenet_v2_x0_5",
+                "vgg11",
+            )
+        ),
+    ],
+    ids=lambda model: model.name,
+)
+def test_the_operations_of_a_step_are_those_that_torch_counts(model: Model) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    classifier = outline(model, 3, 3).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        classifier(torch.zeros(1, 3, 64, 64, device="meta"))
+    least, batch_size, endless = 1, 7, 10**12
+    steps = allowance(RaceConfig(), classifier, Format(64, 3, (0.5,), (0.5,)), batch_size, endless, is_timed=True)
+    assert steps == max(least, int(3e13 / (3 * counter.get_total_flops() * batch_size)))
 
 
 def test_the_allowance_is_the_budget_or_what_the_operations_of_a_step_leave() -> None:

@@ -60,3 +60,16 @@ def test_a_step_does_not_import_the_compiler(optimizer: str, is_imported: bool) 
     source = SOURCE.format(optimizer=optimizer)
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(is_imported)
+
+
+def test_linear_models_are_solved_without_the_compiler() -> None:
+    source = """
+import sys, torch
+from torch.nn import functional
+from ptft.train.linear import fit_linear
+rows, labels = torch.randn(20, 3, dtype=torch.float64), torch.arange(20) % 2
+fit = fit_linear(rows, functional.one_hot(labels).double(), functional.cross_entropy, penalty=0.1)
+print(fit.grad_norm < 1e-3, "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
