@@ -247,6 +247,16 @@ def test_the_loss_equals_a_naive_one(smoothing: float, balanced: bool) -> None:
     assert found == pytest.approx(naive_loss(logits.tolist(), labels.tolist(), smoothing, weights), rel=1e-5)
 
 
+def test_the_loss_of_a_mixed_image_is_the_mean_of_its_classes_losses_by_their_shares() -> None:
+    """With smoothing and class weights too, which are linear in the targets."""
+    logits, weights = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), [0.5, 1.0, 2.0]
+    first, second, share = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 1, 0, 2, 0, 2]), 0.3
+    targets = share * torch.eye(3)[first] + (1 - share) * torch.eye(3)[second]
+    found = CrossEntropy(0.2, weights, Mixing(0.4, 0.0, 0)).loss(logits, targets).item()
+    pure = [naive_loss(logits.tolist(), labels.tolist(), 0.2, weights) for labels in (first, second)]
+    assert found == pytest.approx(share * pure[0] + (1 - share) * pure[1], rel=1e-5)
+
+
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
 def test_mixing_keeps_targets_in_step_with_pixels(mixup: float, cutmix: float) -> None:
     """Images of constant value 0 and 1: the mean of a mixed image is the share of the second class in its target."""
@@ -281,6 +291,15 @@ def test_a_pasted_box_has_the_share_that_cutmix_asks_for_and_may_touch_every_edg
     assert max(areas) > 0.4
     for edge in ((0, slice(None)), (-1, slice(None)), (slice(None), 0), (slice(None), -1)):
         assert any(box[edge].any() for box in boxes)
+
+
+def test_with_both_on_each_is_taken_for_half_of_the_batches() -> None:
+    labels = torch.tensor([0, 1])
+    images = labels.float()[:, None, None, None].expand(2, 1, 4, 4).contiguous()
+    objective = CrossEntropy(0.0, None, Mixing(1.0, 1.0, 0))
+    mixes = [objective.mix(images, labels, 2, step)[0] for step in range(400)]
+    num_pasted = sum(set(mixed.unique().tolist()) <= {0.0, 1.0} for mixed in mixes)
+    assert num_pasted == pytest.approx(200, abs=40)
 
 
 def test_several_classes_are_mixed_as_one_is_and_anew_at_each_step() -> None:
