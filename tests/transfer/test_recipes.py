@@ -291,6 +291,57 @@ def test_interpolation_chooses_a_share_and_lies_on_the_line(ptft: Ptft, source: 
     assert again.path == result.path
 
 
+def test_the_share_is_the_best_by_merit_then_by_loss_then_the_nearest_to_the_end(ptft: Ptft, source: Path) -> None:
+    from ptft.config.load import load
+    from ptft.distributed.ranks import ALONE
+    from ptft.models.classifier import Classifier
+    from ptft.report.console import Console
+    from ptft.run.interpolation import interpolate
+    from ptft.run.preparation import prepare_finetune
+    from ptft.run.surroundings import Surroundings
+    from ptft.run_folder import RunFolder
+    from ptft.settings import FinetuneConfig
+    from ptft.train.metrics import Scores
+
+    path = ptft("finetune", "--from", source, "--data", "photos", *options("full")).path
+    start, end, before = checkpoint.read(source).weights(), checkpoint.read(path).weights(), path.read_bytes()
+    for cases, expected in (
+        ([(80, 2.0) if place == 3 else (50, 1.0) for place in range(11)], 3),
+        ([(50, 0.5) if place == 6 else (50, 1.0) for place in range(11)], 6),
+        ([(50, 1.0)] * 11, 10),
+    ):
+        path.write_bytes(before)
+        seen: list[dict[str, Tensor]] = []
+
+        def score(
+            model: Classifier, cases: list[tuple[int, float]] = cases, seen: list[dict[str, Tensor]] = seen
+        ) -> Scores:
+            right, loss = cases[len(seen)]
+            seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+            return Scores(torch.tensor([[right, 100 - right], [0, 0]]), loss, None)
+
+        with Path("said.txt").open("w") as stream:
+            console = Console(stream)
+            config = load(Path("runs/photos/config.yaml"), FinetuneConfig)
+            transfer = config.transfer.model_copy(update={"interpolate": True})
+            prepared = prepare_finetune(
+                config.model_copy(update={"transfer": transfer}), source, Surroundings.of(console)
+            )
+            for _ in range(2):  # what is one already is left alone
+                interpolate(prepared, RunFolder(path.parent.parent), score, console, ALONE)
+        assert len(seen) == 11
+        for place, tensors in enumerate(seen):
+            for name, tensor in tensors.items():
+                line = end[name] if "num_batches" in name else torch.lerp(start[name], end[name], place / 10)
+                torch.testing.assert_close(tensor, line, rtol=1e-5, atol=1e-6)
+        found = checkpoint.read(path)
+        assert found.metadata.interpolated == expected / 10
+        assert found.metadata.lineage[-1].top1 == cases[expected][0] / 100
+        weights = found.weights()
+        assert all(torch.equal(weights[name], tensor) for name, tensor in seen[expected].items())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in end.items())
+
+
 ERRORS = [
     ({"recipe": "surgical"}, "recipe surgical needs `stages`, for example [stage1]"),
     ({"recipe": "surgical", "stages": "[stage9]"}, "no stage 'stage9'. From stem to head: stage1, stage2, stage3."),
