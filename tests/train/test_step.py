@@ -27,7 +27,7 @@ from ptft.runtime import seed_draws
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
 from ptft.train.regime import Regime
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
-from ptft.train.state import Average, State
+from ptft.train.state import Average, Progress, State
 from ptft.train.step import Stepper
 from ptft.transfer.recipes import TransferConfig
 
@@ -223,6 +223,51 @@ def test_the_average_is_the_weighted_sum_with_warm_up() -> None:
         expected = decay * expected + (1 - decay) * state.model.head.weight.detach().double()
     torch.testing.assert_close(state.average.model.head.weight.double(), expected, rtol=1e-5, atol=1e-6)
     assert state.weights_to_use() is state.average.model
+
+
+def test_the_counters_of_an_average_are_those_of_the_model() -> None:
+    state = make_state(ema=0.9)
+    assert state.average is not None
+    for step in (1, 2):
+        make_stepper().step(state, make_batch(), lr=0.1)
+        state.average.update(state.model, step, torch.tensor(True))
+    assert state.average.tensors["backbone.stage1.bn.num_batches_tracked"] == 2
+
+
+def test_a_restored_state_has_the_average_and_the_start_that_were_saved() -> None:
+    state, other = make_state(ema=0.9), make_state(ema=0.9)
+    for each in (state, other):
+        each.start = {"head.weight": torch.zeros(3, 16)}
+    assert state.average is not None
+    state.start["head.weight"].add_(2.0)
+    for step in (1, 2):
+        make_stepper().step(state, make_batch(), lr=0.1)
+        state.average.update(state.model, step, torch.tensor(True))
+    other.restore(state.tensors(), state.progress_dict())
+    found = other.tensors()
+    assert found.keys() == state.tensors().keys() >= {"ema.head.weight", "start.head.weight"}
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.tensors().items())
+    assert not torch.equal(found["ema.head.weight"], found["head.weight"])
+
+
+def test_going_back_to_the_start_leaves_no_momentum_and_brings_the_scale_of_the_loss_back() -> None:
+    state = make_state()
+    state.scaler = GradScaler("cpu", init_scale=8.0)
+    saved = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    progress = state.progress_dict()
+    make_stepper().step(state, make_batch(), lr=0.1)
+    state.scaler.update(2.0)
+    assert state.optimizer.state
+    state.restore(saved, progress)
+    assert not state.optimizer.state
+    assert state.scaler.get_scale() == 8.0
+
+
+def test_a_score_is_better_by_merit_and_of_equal_merit_by_less_loss() -> None:
+    assert Progress().is_better(-1.0, 9.0), "the first is the best so far, an R² below 0 too"
+    best = Progress(best_step=1, best_merit=0.5, best_loss=1.0)
+    better = [best.is_better(*score) for score in ((0.6, 2.0), (0.5, 0.9), (0.5, 1.0), (0.5, 1.1), (0.4, 0.1))]
+    assert better == [True, True, False, False, False]
 
 
 def naive_loss(logits: list[list[float]], labels: list[int], smoothing: float, weights: list[float]) -> float:
