@@ -20,7 +20,7 @@ from ptft.settings import CompareConfig
 from ptft.transfer.origin import Origin
 from ptft.transfer.recipes import Budget
 
-SEEDS, IMAGES, LABELS = 4, 40, (2, 8)
+SEEDS, IMAGES, LABELS = 6, 40, (2, 8)
 SHARES = {("random", 2): 0.4, ("random", 8): 0.6, ("pretrained", 2): 0.5, ("pretrained", 8): 0.8}
 LOOKS = {  # of the seeds in turn: validation top1 after 1, 2 and 3 steps
     "random": ((0.1, 0.3, 0.4), (0.3, 0.3, 0.6)),
@@ -33,7 +33,7 @@ def right() -> dict[Place, np.ndarray]:
     """Whether each seed was right on each image, the better seeds more often."""
     rng = np.random.default_rng(0)
     return {
-        place: rng.random((SEEDS, IMAGES)) < share + np.array([[0.3], [-0.3], [0.2], [-0.2]])
+        place: rng.random((SEEDS, IMAGES)) < share + np.array([[0.3], [-0.3], [0.2], [-0.2], [0.1], [-0.1]])
         for place, share in SHARES.items()
     }
 
@@ -89,10 +89,10 @@ def test_seeds_that_share_a_source_are_one_draw_of_the_pretraining(
         assert gain is not None
         difference = after - before
         assert gain.difference == spread_of(
-            np.stack([difference[[0, 2]].mean(axis=0), difference[[1, 3]].mean(axis=0)])
+            np.stack([difference[[0, 2, 4]].mean(axis=0), difference[[1, 3, 5]].mean(axis=0)])
         )
         assert gain.verdict == "too few seeds to tell"
-        draws = np.stack([after[[0, 2]].mean(axis=0), after[[1, 3]].mean(axis=0)])
+        draws = np.stack([after[[0, 2, 4]].mean(axis=0), after[[1, 3, 5]].mean(axis=0)])
         assert point.arms["pretrained"].top1 == spread_of(draws, OF_ACCURACY) != spread_of(draws)
 
 

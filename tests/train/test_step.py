@@ -250,17 +250,19 @@ def test_a_restored_state_has_the_average_and_the_start_that_were_saved() -> Non
     assert not torch.equal(found["ema.head.weight"], found["head.weight"])
 
 
-def test_going_back_to_the_start_leaves_no_momentum_and_brings_the_scale_of_the_loss_back() -> None:
+def test_a_restored_state_has_the_scale_of_the_loss_that_was_saved() -> None:
+    state, other = make_state(), make_state()
+    state.scaler, other.scaler = GradScaler("cpu", init_scale=8.0), GradScaler("cpu")
+    other.restore(state.tensors(), state.progress_dict())
+    assert other.scaler.get_scale() == 8.0
+
+
+def test_the_best_score_of_an_older_checkpoint_is_its_top1() -> None:
     state = make_state()
-    state.scaler = GradScaler("cpu", init_scale=8.0)
-    saved = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    progress = state.progress_dict()
-    make_stepper().step(state, make_batch(), lr=0.1)
-    state.scaler.update(2.0)
-    assert state.optimizer.state
-    state.restore(saved, progress)
-    assert not state.optimizer.state
-    assert state.scaler.get_scale() == 8.0
+    progress = state.progress_dict() | {"best_step": 4, "best_top1": 0.7}
+    del progress["best_merit"], progress["best_told"]
+    state.restore(state.tensors(), progress)
+    assert state.progress == Progress(best_step=4, best_merit=0.7, best_told={"top1": 0.7})
 
 
 def test_a_score_is_better_by_merit_and_of_equal_merit_by_less_loss() -> None:
