@@ -533,3 +533,10 @@ def test_draws_are_seeded_as_torch_seeds_them() -> None:
     assert not torch.equal(torch.rand(5), expected)
     seed_draws(CPU, 7)
     assert torch.equal(torch.rand(5), expected)
+
+
+def test_a_warmup_ends_with_the_run_and_a_step_decays_at_its_milestone() -> None:
+    assert Cosine(warmup=Duration(steps=50)).build(20, 100, 10).warmup_steps == 20
+    decay = StepDecay(name="step").build(8, 100, 10)
+    assert decay.warmup_steps == 0
+    assert [decay.factor(step) for step in range(8)] == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
