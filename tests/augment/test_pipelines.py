@@ -6,8 +6,9 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from ptft.augment import Photo, Standard
+from ptft.augment import Photo, Standard, Trivial
 from ptft.augment.pipelines import Jitter
+from ptft.augment.trivial import trivial_augment
 
 
 def reference(image: Tensor, jitter: Jitter, chances: list[float]) -> Tensor:
@@ -66,3 +67,30 @@ def test_crops_are_of_every_area_from_the_least_to_the_whole(make_draws) -> None
     assert areas.min() == pytest.approx(0.25, abs=0.05)
     assert areas.max() == pytest.approx(1.0, abs=0.05)
     assert areas.mean() == pytest.approx(0.625, abs=0.03)
+
+
+def test_crops_are_wider_and_higher_up_to_their_ratio(make_draws) -> None:
+    ramp = torch.arange(32, dtype=torch.uint8).expand(1000, 32, 32)
+    images = torch.stack([ramp, ramp.mT, torch.zeros_like(ramp)], dim=1)
+    found = Photo(scale=0.25, ratio=2.0, **PLAIN).build(32)(images, make_draws(torch.arange(1000)))
+    widths, heights = found[:, 0, 0, -1] - found[:, 0, 0, 0] + 1, found[:, 1, -1, 0] - found[:, 1, 0, 0] + 1
+    ratios = widths / heights
+    assert 0.4 < ratios.min().item() < 0.6
+    assert 1.7 < ratios.max().item() < 2.4
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_half_of_the_crops_are_mirrored_whatever_the_side_of_the_images(make_draws, side: int) -> None:
+    ramp = torch.arange(side, dtype=torch.uint8).expand(400, 1, side, -1).contiguous()
+    found = Photo(scale=0.9, erasing=0.0, **PLAIN | {"flip": True}).build(32)(ramp, make_draws(torch.arange(400)))
+    is_mirrored = found[:, 0, 0, 0] > found[:, 0, 0, -1]
+    assert is_mirrored.float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_trivial_shifts_and_mirrors_first(make_images, make_draws) -> None:
+    images, indices = make_images(64, 3), torch.arange(64)
+    trivial = Trivial(shift=4, flip=True).build(images.shape[-1])
+    draws = make_draws(indices)
+    moved = Standard(shift=4, flip=True, erasing=0.0).build(images.shape[-1])(images, draws)
+    assert not torch.equal(moved, images)
+    assert torch.equal(trivial(images, make_draws(indices)), trivial_augment(moved, draws))

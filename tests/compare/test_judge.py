@@ -20,10 +20,10 @@ from ptft.settings import CompareConfig
 from ptft.transfer.origin import Origin
 from ptft.transfer.recipes import Budget
 
-SEEDS, IMAGES, LABELS = 4, 40, (2, 8)
+SEEDS, IMAGES, LABELS = 6, 40, (2, 8)
 SHARES = {("random", 2): 0.4, ("random", 8): 0.6, ("pretrained", 2): 0.5, ("pretrained", 8): 0.8}
 LOOKS = {  # of the seeds in turn: validation top1 after 1, 2 and 3 steps
-    "random": ((0.1, 0.3, 0.4), (0.3, 0.3, 0.6)),
+    "random": ((0.1, 0.5, 0.4), (0.3, 0.7, 0.6)),
     "pretrained": ((0.4, 0.4, 0.9), (0.5, 0.7, 0.7)),
 }
 
@@ -33,7 +33,7 @@ def right() -> dict[Place, np.ndarray]:
     """Whether each seed was right on each image, the better seeds more often."""
     rng = np.random.default_rng(0)
     return {
-        place: rng.random((SEEDS, IMAGES)) < share + np.array([[0.3], [-0.3], [0.2], [-0.2]])
+        place: rng.random((SEEDS, IMAGES)) < share + np.array([[0.3], [-0.3], [0.2], [-0.2], [0.1], [-0.1]])
         for place, share in SHARES.items()
     }
 
@@ -58,7 +58,7 @@ def judged(folder: Path, right: dict[Place, np.ndarray], num_sources: int = 1) -
 
 def test_every_number_is_that_of_the_files(tmp_path: Path, right: dict[Place, np.ndarray]) -> None:
     found = judged(tmp_path, right)
-    assert (found.num_test, found.num_validation, found.classes) == (IMAGES, 6, ["a", "b"])
+    assert (found.num_test, found.num_validation, found.charged_steps, found.classes) == (IMAGES, 6, 5, ["a", "b"])
     assert [(point.labels, point.num_labels) for point in found.points] == [(2, 4), (8, 16)]
     accuracy = [(2.0, right["random", 2].mean()), (8.0, right["random", 8].mean())]
     for point in found.points:
@@ -89,13 +89,25 @@ def test_seeds_that_share_a_source_are_one_draw_of_the_pretraining(
         assert gain is not None
         difference = after - before
         assert gain.difference == spread_of(
-            np.stack([difference[[0, 2]].mean(axis=0), difference[[1, 3]].mean(axis=0)])
+            np.stack([difference[[0, 2, 4]].mean(axis=0), difference[[1, 3, 5]].mean(axis=0)])
         )
         assert gain.verdict == "too few seeds to tell"
-        draws = np.stack([after[[0, 2]].mean(axis=0), after[[1, 3]].mean(axis=0)])
+        draws = np.stack([after[[0, 2, 4]].mean(axis=0), after[[1, 3, 5]].mean(axis=0)])
         assert point.arms["pretrained"].top1 == spread_of(draws, OF_ACCURACY) != spread_of(draws)
 
 
 def test_a_p_value_is_at_most_1(tmp_path: Path, right: dict[Place, np.ndarray]) -> None:
     alike = right | {("pretrained", labels): right["random", labels] for labels in LABELS}
     assert [point.arms["pretrained"].gain.p_value for point in judged(tmp_path, alike).points] == [1.0, 1.0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("num_gained", "num_seeds", "verdict"), [(5, 5, "within noise"), (10, 6, "helped")])
+def test_the_verdict_of_a_number_of_labels_is_its_own_and_allows_for_the_others(
+    tmp_path: Path, num_gained: int, num_seeds: int, verdict: str
+) -> None:
+    """Both would be clear alone."""
+    right = {place: np.zeros((SEEDS, IMAGES), dtype=bool) for place in SHARES}
+    right["pretrained", 8][:num_seeds, :num_gained] = True
+    few, many = judged(tmp_path, right).points  # type: ignore[arg-type]
+    assert (few.verdict, many.verdict) == ("within noise", verdict)
+    assert many.gain.verdict == "helped"

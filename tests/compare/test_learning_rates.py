@@ -15,7 +15,9 @@ from ptft.transfer.recipes import Budget
 Score = Callable[[Cell], float]
 
 
-def choose(out: Path, score: Score, **compare: object) -> tuple[dict[str, Choice], list[Cell]]:
+def choose(
+    out: Path, score: Score, loss: Score = lambda cell: 1.0, **compare: object
+) -> tuple[dict[str, Choice], list[Cell]]:
     """Chooses among run folders that say what `score` gives, on validation, and the contrary on test; and the cells."""
     section = {"probe": False, "seeds": 3, "tuning_seeds": 2} | compare
     config = CompareConfig.model_validate({"data": {"name": "fashion-mnist-10k"}, "compare": section})
@@ -26,20 +28,20 @@ def choose(out: Path, score: Score, **compare: object) -> tuple[dict[str, Choice
         for cell in cells:
             if cell not in ran:
                 ran.append(cell)
-                write(setting, cell, score(cell))
+                write(setting, cell, score(cell), loss(cell))
 
     choices = choose_learning_rates(setting, run)
     return {arm: choice for (arm, _), choice in choices.items()}, ran
 
 
-def write(setting: Setting, cell: Cell, top1: float) -> None:
+def write(setting: Setting, cell: Cell, top1: float, loss: float) -> None:
     folder = setting.folder(cell)
     folder.path.mkdir(parents=True)
     diverged = math.isnan(top1)
     folder.status.write_text(json.dumps({"state": "failed", "exit_code": 6} if diverged else {"state": "done"}))
     if diverged:
         return
-    scores = {"validation": {"top1": top1, "loss": 1.0}, "test": {"top1": 1 - top1, "loss": 1.0}}
+    scores = {"validation": {"top1": top1, "loss": loss}, "test": {"top1": 1 - top1, "loss": 1.0}}
     folder.summary.write_text(json.dumps(scores))
 
 
@@ -60,9 +62,26 @@ def test_each_arm_has_its_own_grid_and_its_own_choice(tmp_path: Path) -> None:
     assert (choices["random"].lr, choices["pretrained"].lr) == (0.3, 0.001)
 
 
-def test_a_short_grid_is_taken_as_it_is_and_its_edge_is_told(tmp_path: Path) -> None:
-    choices, ran = choose(tmp_path, peak(10.0), lrs={"random": [0.1, 0.01]})
+def test_a_grid_of_the_config_is_that_of_its_arm(tmp_path: Path) -> None:
+    _, ran = choose(tmp_path, peak(0.01), lrs={"random": [0.2, 0.1], "pretrained": [0.02, 0.01]})
+    assert {cell.lr for cell in ran if cell.arm == "random"} == {0.1, 0.2}
+    assert {cell.lr for cell in ran if cell.arm == "pretrained"} == {0.01, 0.02}
+
+
+def test_of_equal_accuracies_the_one_of_less_loss_is_chosen(tmp_path: Path) -> None:
+    choices, _ = choose(tmp_path, lambda cell: 0.5, lambda cell: 2 - peak(0.1)(cell))
     assert choices["random"].lr == 0.1
+
+
+def test_no_more_seeds_are_tuned_on_than_there_are(tmp_path: Path) -> None:
+    _, ran = choose(tmp_path, peak(0.1), seeds=2, tuning_seeds=5)
+    assert {cell.seed for cell in ran} == {0, 1}
+
+
+@pytest.mark.parametrize(("best", "edge"), [(10.0, 0.1), (0.0001, 0.01)])
+def test_a_short_grid_is_taken_as_it_is_and_its_edge_is_told(tmp_path: Path, best: float, edge: float) -> None:
+    choices, ran = choose(tmp_path, peak(best), lrs={"random": [0.1, 0.01]})
+    assert choices["random"].lr == edge
     assert choices["random"].is_at_edge
     assert {cell.lr for cell in ran if cell.arm == "random"} == {0.01, 0.1}
 

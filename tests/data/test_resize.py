@@ -96,3 +96,7 @@ def test_an_image_does_not_depend_on_the_batch_or_the_rank_it_is_in() -> None:
         images = whole.at(step).images
         shares = [make_batches(HALF, Standard(), 20, own).at(step).images for own in (range(7), range(7, 20))]
         assert torch.equal(torch.cat(shares), images)
+
+
+def test_a_first_size_that_the_model_just_takes_is_taken() -> None:
+    assert Resize(initial_scale=0.5).build(32, 100, smallest=16).sides == (16, 20, 24, 28, 32)

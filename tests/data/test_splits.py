@@ -1,5 +1,6 @@
 """Train, validation and test are disjoint, stratified, and stay what they are when anything else changes."""
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ def names(parts: Parts) -> dict[str, set[str]]:
     return {part: {record.name for record in records} for part, records in parts.items()}
 
 
+BUG = Record(Path("bug/0.png"), "bug", None, "bug/0.png")
 COUNTS = {"ant": 40, "bee": 100, "no": 10}
 
 
@@ -40,6 +42,25 @@ def test_the_parts_are_disjoint_cover_everything_and_are_stratified() -> None:
     for label, count in COUNTS.items():
         sizes = {part: sum(name.startswith(f"{label}/") for name in found[part]) for part in PARTS}
         assert sizes == {"test": count // 5, "validation": round(0.8 * count * 0.1), "train": sizes["train"]}
+
+
+def test_who_is_held_out_is_decided_by_a_hash_that_stays_what_it_is() -> None:
+    """Another one would move test images of a checkpoint's own data into the training of what goes on from it."""
+
+    def first(names: set[str], fraction: float, *key: str) -> set[str]:
+        digests = {hashlib.blake2b("\0".join((*key, name)).encode(), digest_size=8).digest(): name for name in names}
+        return {digests[digest] for digest in sorted(digests)[: round(fraction * len(names))]}
+
+    source = make_source({"bee": 50})
+    rest = {record.name for record in source.records}
+    expected = {"test": first(rest, 0.2, "split", "3")}
+    rest -= expected["test"]
+    expected["validation"] = first(rest, 0.1, "split", "3", "validation")
+    expected["train"] = rest - expected["validation"]
+    _, parts = split(
+        replace(source, classes=("bee", "bug"), records=[*source.records, BUG]), config(split_seed=3), seed=0
+    )
+    assert {part: found - {BUG.name} for part, found in names(parts).items()} == expected
 
 
 def test_the_runs_seed_does_not_move_images_between_parts_but_split_seed_does() -> None:
@@ -117,12 +138,16 @@ def with_parts(source: Source, parts: tuple[Part | None, ...]) -> Source:
     return Source(records, source.classes, source.origin)
 
 
-@pytest.mark.parametrize("parts", [("train",), ("train", "train", "validation"), (None, None, "validation")])
+@pytest.mark.parametrize(
+    "parts", [("train",), ("train", None), ("train", "train", "validation"), (None, None, "validation")]
+)
 def test_where_a_source_has_any_part_of_its_own_no_test_part_is_taken_out_of_training(
     parts: tuple[Part | None, ...],
 ) -> None:
     source = with_parts(make_source(COUNTS), parts)
-    assert split(source, config(), seed=0)[1]["test"] == []
+    found = split(source, config(), seed=0)[1]
+    assert found["test"] == []
+    assert len(found["train"]) + len(found["validation"]) == 150
 
 
 def test_validation_images_of_the_sources_own_stay_whatever_the_config_asks_for() -> None:

@@ -168,8 +168,8 @@ def tell_only_oneself() -> None:
 
 
 def test_evaluation_counts_every_image_once_on_any_number_of_ranks(scene: Path) -> None:
-    """800 images are six batches of 128 and one of 32, on up to 3 ranks; on 3 ranks 12 images are one batch."""
-    make_images(scene / "many", COLOURS, 267)
+    """701 images are five batches of 128 and one of 61, on up to 3 ranks; on 3 ranks 12 images are one batch."""
+    make_images(scene / "many", COLOURS, 234)
     (scene / "many" / "red" / "000.jpg").unlink()
     make_images(scene / "few", COLOURS, 4)
     for data in ("many", "few"):
@@ -177,7 +177,7 @@ def test_evaluation_counts_every_image_once_on_any_number_of_ranks(scene: Path) 
             run_job(size, "evaluate", "source/checkpoints/last.pt", "--data", data, "--json", cwd=scene).json
             for size in (1, 2, 3)
         ]
-        assert found[0]["num_examples"] == {"many": 800, "few": 12}[data]
+        assert found[0]["num_examples"] == {"many": 701, "few": 12}[data]
         assert found == [found[0]] * 3
     result = run_job(
         2, "evaluate", "source/checkpoints/last.pt", "--data", "many", "--json", cwd=scene, before=tell_only_oneself

@@ -250,6 +250,25 @@ def test_a_set_that_two_runs_have_seen_is_the_later_ones() -> None:
     assert [found.name for found in seen_sets(lineage, {})] == ["second (finetune)", "first (finetune)"]
 
 
+def test_only_the_last_run_has_seen_the_images_that_are_at_hand() -> None:
+    """So that an image of the source is not told by the name of one of the target."""
+    images = ResidentImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    own = Examples(images, torch.zeros(2).long(), ["mine", "mine too"])
+    found = seen_sets([ancestor("first", "pretrain"), ancestor("second", "finetune")], {}, own)
+    assert [one.name_of(1) for one in found] == ["training image 1", "mine too"]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(2, "0, 1"), (5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4 and 1 more"), (9, "0, 1, 2, 3, 4 and 4 more")],
+)
+def test_the_first_five_names_are_told_and_how_many_more_there_are(count: int, told: str) -> None:
+    pairs = [
+        Pair("exact", 0.0, "a", row, str(row), 0, "x", data) for row in range(count) for data in ("first", "second")
+    ]
+    assert LeakCheck(20, pairs, []).names() == told
+
+
 def test_a_test_image_that_is_in_two_seen_sets_counts_once() -> None:
     pairs = [
         Pair(kind, 0.0, "a", row, f"{row}.png", 5, "x.png", data)  # type: ignore[arg-type]
@@ -269,6 +288,8 @@ def test_the_closest_in_features_are_those_of_the_highest_cosine() -> None:
     found = closest_in_features(test, ("a", "b"), seen, ours, theirs, without=[0], most=2)
     assert [(pair.test, pair.seen, pair.label) for pair in found] == [("t1", "s1", "b"), ("t2", "s2", None)]
     assert [pair.distance for pair in found] == pytest.approx([1 - math.cos(0.1), 1 - math.cos(0.15)], abs=1e-6)
+    every = closest_in_features(test, ("a", "b"), seen, ours, theirs, without=[0])
+    assert [pair.test for pair in every] == ["t1", "t2", "t3"]
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in place"])

@@ -90,6 +90,21 @@ def test_without_the_look_compressed_copies_are_missed(clothes: np.ndarray, seen
     assert len(found(clothes[:NUM_PLANTED], seen, near=False)) == NUM_PLANTED
 
 
+def test_every_image_is_found_again_and_none_of_which_a_single_value_changed(clothes: np.ndarray, seen: Tensor) -> None:
+    assert len(found(clothes[:NUM_SEEN], seen, near=False)) == NUM_SEEN
+    colours = np.random.default_rng(0).integers(0, 255, (1, 12, 12, 3), np.uint8)
+    colours[0, :2] = 7  # grey in places
+    for place in ((0, 0, 0), (0, 0, 2), (11, 11, 1), (11, 11, 2), (5, 0, 2)):
+        other = colours.copy()
+        other[(0, *place)] += 1
+        assert found(other, fingerprints_of(images(colours)), near=False) == []
+
+
+def test_the_luminance_of_red_green_and_blue_is_that_of_bt_601() -> None:
+    primaries = 255 * np.eye(3, dtype=np.uint8)[None, None]
+    assert fingerprints.grey(primaries)[0, 0] == pytest.approx(255 * np.array([0.299, 0.587, 0.114]), rel=1e-5)
+
+
 def test_one_of_many_who_look_alike_is_no_copy_and_a_mirrored_one_of_them_is(
     clothes: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

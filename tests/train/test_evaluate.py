@@ -6,6 +6,7 @@ from torch import nn
 
 from ptft.data.images import ResidentImages
 from ptft.data.task import Examples, Format
+from ptft.runtime import Precision
 from ptft.train.evaluate import logits_of
 
 
@@ -58,3 +59,29 @@ def test_what_memory_does_not_bear_is_not_tried_again() -> None:
 def test_an_image_that_memory_does_not_bear_alone_is_an_error() -> None:
     with pytest.raises(MemoryError):
         answers(Watched(most=0), 8, 3)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_networks_are_judged_in_eval_mode_and_left_as_they_were(is_training: bool) -> None:
+    network = Watched().train(is_training)
+    modes: list[bool] = []
+    network.register_forward_pre_hook(lambda *_: modes.append(network.training))
+    answers(network, 8, 3)
+    assert modes == [False]
+    assert network.training is is_training
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_logits_are_computed_in_the_precision_asked_for_and_given_in_float32(
+    precision: Precision, dtype: torch.dtype
+) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    computed: list[torch.dtype] = []
+    network.register_forward_hook(lambda _, __, logits: computed.append(logits.dtype))
+    examples = Examples(
+        ResidentImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)), torch.zeros(3).long(), ["image"] * 3
+    )
+    format_ = Format(8, 1, (0.0,), (1.0,))
+    ((_, logits),) = logits_of(network, examples, format_, torch.device("cpu"), precision)
+    assert computed == [dtype]
+    assert logits.dtype == torch.float32

@@ -27,7 +27,7 @@ from ptft.runtime import seed_draws
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
 from ptft.train.regime import Regime
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
-from ptft.train.state import Average, State
+from ptft.train.state import Average, Progress, State
 from ptft.train.step import Stepper
 from ptft.transfer.recipes import TransferConfig
 
@@ -225,6 +225,53 @@ def test_the_average_is_the_weighted_sum_with_warm_up() -> None:
     assert state.weights_to_use() is state.average.model
 
 
+def test_the_counters_of_an_average_are_those_of_the_model() -> None:
+    state = make_state(ema=0.9)
+    assert state.average is not None
+    for step in (1, 2):
+        make_stepper().step(state, make_batch(), lr=0.1)
+        state.average.update(state.model, step, torch.tensor(True))
+    assert state.average.tensors["backbone.stage1.bn.num_batches_tracked"] == 2
+
+
+def test_a_restored_state_has_the_average_and_the_start_that_were_saved() -> None:
+    state, other = make_state(ema=0.9), make_state(ema=0.9)
+    for each in (state, other):
+        each.start = {"head.weight": torch.zeros(3, 16)}
+    assert state.average is not None
+    state.start["head.weight"].add_(2.0)
+    for step in (1, 2):
+        make_stepper().step(state, make_batch(), lr=0.1)
+        state.average.update(state.model, step, torch.tensor(True))
+    other.restore(state.tensors(), state.progress_dict())
+    found = other.tensors()
+    assert found.keys() == state.tensors().keys() >= {"ema.head.weight", "start.head.weight"}
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.tensors().items())
+    assert not torch.equal(found["ema.head.weight"], found["head.weight"])
+
+
+def test_a_restored_state_has_the_scale_of_the_loss_that_was_saved() -> None:
+    state, other = make_state(), make_state()
+    state.scaler, other.scaler = GradScaler("cpu", init_scale=8.0), GradScaler("cpu")
+    other.restore(state.tensors(), state.progress_dict())
+    assert other.scaler.get_scale() == 8.0
+
+
+def test_the_best_score_of_an_older_checkpoint_is_its_top1() -> None:
+    state = make_state()
+    progress = state.progress_dict() | {"best_step": 4, "best_top1": 0.7}
+    del progress["best_merit"], progress["best_told"]
+    state.restore(state.tensors(), progress)
+    assert state.progress == Progress(best_step=4, best_merit=0.7, best_told={"top1": 0.7})
+
+
+def test_a_score_is_better_by_merit_and_of_equal_merit_by_less_loss() -> None:
+    assert Progress().is_better(-1.0, 9.0), "the first is the best so far, an R² below 0 too"
+    best = Progress(best_step=1, best_merit=0.5, best_loss=1.0)
+    better = [best.is_better(*score) for score in ((0.6, 2.0), (0.5, 0.9), (0.5, 1.0), (0.5, 1.1), (0.4, 0.1))]
+    assert better == [True, True, False, False, False]
+
+
 def naive_loss(logits: list[list[float]], labels: list[int], smoothing: float, weights: list[float]) -> float:
     """Cross-entropy with smoothing, sample by sample, in double precision (Szegedy et al. 2016, section 7)."""
     total = 0.0
@@ -245,6 +292,16 @@ def test_the_loss_equals_a_naive_one(smoothing: float, balanced: bool) -> None:
     weights = [20 / count for count in counts] if balanced else [1.0] * 3
     found = config.build(counts, seed=0).loss(logits, labels).item()
     assert found == pytest.approx(naive_loss(logits.tolist(), labels.tolist(), smoothing, weights), rel=1e-5)
+
+
+def test_the_loss_of_a_mixed_image_is_the_mean_of_its_classes_losses_by_their_shares() -> None:
+    """With smoothing and class weights too, which are linear in the targets."""
+    logits, weights = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), [0.5, 1.0, 2.0]
+    first, second, share = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([1, 1, 0, 2, 0, 2]), 0.3
+    targets = share * torch.eye(3)[first] + (1 - share) * torch.eye(3)[second]
+    found = CrossEntropy(0.2, weights, Mixing(0.4, 0.0, 0)).loss(logits, targets).item()
+    pure = [naive_loss(logits.tolist(), labels.tolist(), 0.2, weights) for labels in (first, second)]
+    assert found == pytest.approx(share * pure[0] + (1 - share) * pure[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
@@ -281,6 +338,15 @@ def test_a_pasted_box_has_the_share_that_cutmix_asks_for_and_may_touch_every_edg
     assert max(areas) > 0.4
     for edge in ((0, slice(None)), (-1, slice(None)), (slice(None), 0), (slice(None), -1)):
         assert any(box[edge].any() for box in boxes)
+
+
+def test_with_both_on_each_is_taken_for_half_of_the_batches() -> None:
+    labels = torch.tensor([0, 1])
+    images = labels.float()[:, None, None, None].expand(2, 1, 4, 4).contiguous()
+    objective = CrossEntropy(0.0, None, Mixing(1.0, 1.0, 0))
+    mixes = [objective.mix(images, labels, 2, step)[0] for step in range(400)]
+    num_pasted = sum(set(mixed.unique().tolist()) <= {0.0, 1.0} for mixed in mixes)
+    assert num_pasted == pytest.approx(200, abs=40)
 
 
 def test_several_classes_are_mixed_as_one_is_and_anew_at_each_step() -> None:
@@ -467,3 +533,10 @@ def test_draws_are_seeded_as_torch_seeds_them() -> None:
     assert not torch.equal(torch.rand(5), expected)
     seed_draws(CPU, 7)
     assert torch.equal(torch.rand(5), expected)
+
+
+def test_a_warmup_ends_with_the_run_and_a_step_decays_at_its_milestone() -> None:
+    assert Cosine(warmup=Duration(steps=50)).build(20, 100, 10).warmup_steps == 20
+    decay = StepDecay(name="step").build(8, 100, 10)
+    assert decay.warmup_steps == 0
+    assert [decay.factor(step) for step in range(8)] == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])

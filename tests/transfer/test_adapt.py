@@ -32,6 +32,7 @@ def test_channels_agree_on_grey_or_repeated_images(source: int, target: int) -> 
 def test_four_channels_do_not_agree_and_keep_the_magnitude() -> None:
     before = weight(64, 3, 7, 7)
     after, _ = adapt_channels(before, 4)
+    torch.testing.assert_close(after, before[:, [0, 1, 2, 0]] * 3 / 4)  # red stays red
     images = weight(2, 4, 16, 16)
     assert not agreeing_channels(3, 4)
     ratio = F.conv2d(images, after).std() / F.conv2d(images[:, :3], before).std()
@@ -54,6 +55,16 @@ def test_a_resized_kernel_responds_to_resized_patches_as_the_old_one_to_the_patc
         cropped = before[:, :, start : start + new, start : start + new]
         lost = small.flatten(1) @ cropped.flatten(1).T
         assert lost.std() < 0.6 * expected.std()
+
+
+def test_a_kernel_that_is_not_square_responds_alike_where_nothing_of_the_patch_is_lost() -> None:
+    before, patches = weight(4, 3, 3, 2), weight(8, 3, 3, 2)
+    adapted = adapt(before, weight(4, 3, 5, 4), is_stem=True)
+    assert adapted is not None
+    after, words = adapted
+    larger = F.interpolate(patches, size=(5, 4), mode="bilinear", antialias=True)
+    torch.testing.assert_close(F.conv2d(larger, after), F.conv2d(patches, before), atol=1e-4, rtol=1e-4)
+    assert words == "kernel 3×2 to 5×4 by pseudo-inverse resizing"
 
 
 def test_a_kernel_of_the_same_size_stays() -> None:

@@ -1,7 +1,8 @@
 """Head rows follow class names: never position, never count."""
 
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -33,6 +34,8 @@ def logits(model: Classifier) -> Tensor:
 
 
 @settings(deadline=None, max_examples=40)
+@example((list(NAMES[:4]), list(NAMES)), 4)
+@example((list(NAMES[:4]), list(NAMES[3::-1])), 4)
 @given(
     st.permutations(NAMES).flatmap(lambda names: st.tuples(st.just(names[:4]), st.permutations(names))),
     st.integers(2, 6),
@@ -124,13 +127,17 @@ def test_a_regressions_rows_predict_the_same_numbers_in_the_targets_own_unit() -
     same, nothing = rescaled_head(source.state_dict(), (names, own), (("weight",), Scale((0.0,), (1.0,))))
     assert nothing == ""
     assert torch.equal(same["head.weight"], source.head.weight)
+    fewer, nothing = rescaled_head(source.state_dict(), (names[:2], own), (others, new))
+    assert nothing == ""
+    assert torch.equal(fewer["head.weight"], source.head.weight)
 
 
-def test_rows_that_are_not_finite_are_not_used_and_it_is_said() -> None:
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_rows_that_are_not_finite_are_not_used_and_it_is_said(part: str) -> None:
     source = classifier(2, seed=0)
     with torch.no_grad():
-        source.head.weight[1, 0] = float("nan")
+        getattr(source.head, part)[1] = float("nan")
     target, report = moved(source, ("ant", "bee"), ("ant", "bee"))
     assert report.kept_classes == []
-    assert bool(target.head.weight.isfinite().all())
+    assert all(bool(tensor.isfinite().all()) for tensor in target.head.parameters())
     assert "not finite" in next(tensor.reason for tensor in report.tensors if tensor.name == "head.weight")

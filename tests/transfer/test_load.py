@@ -82,3 +82,24 @@ def test_missing_batch_norm_statistics_are_noticed() -> None:
         if name.endswith("running_var"):
             del weights[name]
     assert load(weights)[1].lacks_statistics
+
+
+def test_a_bare_backbone_is_recognised_and_held_to_the_same_floor() -> None:
+    whole = classifier().state_dict()
+    target, report = load(whole, min_loaded=1.0)
+    assert not report.is_bare
+    bare = {name.removeprefix("backbone."): part for name, part in whole.items() if name.startswith("backbone.")}
+    target, report = load(bare, min_loaded=1.0)
+    assert report.is_bare
+    assert all(torch.equal(part, whole[f"backbone.{name}"]) for name, part in target.backbone.state_dict().items())
+    del bare[largest(classifier()).removeprefix("backbone.")]
+    with pytest.raises(TransferError, match="of the backbone could be loaded"):
+        load(bare, min_loaded=1.0)
+
+
+def test_a_counter_of_batches_that_the_source_lacks_is_told_as_what_it_is() -> None:
+    weights = {name: part for name, part in classifier().state_dict().items() if "num_batches" not in name}
+    _, report = load(weights, min_loaded=1.0)
+    told = {part.reason for part in report.tensors if part.name.endswith("num_batches_tracked")}
+    assert told == {"the source counts no batches; the counter starts at 0, and nothing depends on it"}
+    assert {part.outcome for part in report.tensors if "num_batches" not in part.name} == {"loaded"}

@@ -115,9 +115,9 @@ def test_co_tuning_keeps_the_sources_view_of_the_images_and_resumes_to_the_same_
     assert same(last(cut_after_step_3(ptft, command)), last(ends["5.0"]))
 
 
-def score(top1: float) -> Scores:
+def score(top1: float, loss: float | None = None) -> Scores:
     right = round(1000 * top1)
-    return Scores(torch.tensor([[right, 1000 - right], [0, 0]]), 1 - top1, None)
+    return Scores(torch.tensor([[right, 1000 - right], [0, 0]]), 1 - top1 if loss is None else loss, None)
 
 
 def test_the_soup_is_greedy_from_the_best_down() -> None:
@@ -127,6 +127,12 @@ def test_the_soup_is_greedy_from_the_best_down() -> None:
     assert {seed: one.top1 for seed, one in alone.items()} == {0: 0.8, 1: 0.9, 2: 0.7}
 
 
+def test_of_equal_seeds_the_one_of_less_loss_is_first_and_a_mean_is_judged_against_the_mean_so_far() -> None:
+    found = {(0,): (0.8, 0.5), (1,): (0.8, 0.3), (2,): (0.8, 0.4), (1, 2): (0.9, 0.2), (1, 2, 0): (0.85, 0.1)}
+    kept, best, _ = choose([0, 1, 2], lambda seeds: score(*found[tuple(seeds)]))
+    assert (kept, best.top1, best.loss) == ([1, 2], 0.9, 0.2)
+
+
 def test_the_mean_of_weights_is_numpys_and_one_alone_is_itself() -> None:
     parts = [{"w": torch.randn(3, 2), "count": torch.tensor(number)} for number in (4, 7)]
     mean = mean_of(parts)
@@ -134,6 +140,50 @@ def test_the_mean_of_weights_is_numpys_and_one_alone_is_itself() -> None:
     np.testing.assert_allclose(mean["w"].numpy(), expected, rtol=1e-6)
     assert int(mean["count"]) == 4
     assert torch.equal(mean_of(parts[1:])["w"], parts[1]["w"])
+
+
+def test_best_is_what_went_into_the_soup_with_the_scores_of_that_and_not_what_was_tasted_last(
+    ptft: Ptft, source: Path
+) -> None:
+    from ptft.config.load import load
+    from ptft.report.console import Console
+    from ptft.run.preparation import prepare_finetune
+    from ptft.run.soup import cook
+    from ptft.run.surroundings import Surroundings
+    from ptft.run_folder import RunFolder
+    from ptft.settings import FinetuneConfig
+    from ptft.transfer.statistics import measure_statistics
+
+    def finetuned(config: FinetuneConfig, folder: RunFolder) -> None:
+        assert (config.seed, config.transfer.soup) == (1, None)
+        folder.best.parent.mkdir(parents=True, exist_ok=True)
+        folder.best.write_bytes(other.read_bytes())
+
+    path, other = (
+        ptft("finetune", "--from", source, "--data", "photos", *sets(f"seed={seed}"), "--out", f"run-{seed}").path
+        for seed in (0, 1)
+    )
+    own, before = checkpoint.read(path), path.read_bytes()
+    with Path("said.txt").open("w") as stream:
+        console = Console(stream)
+        config = load(Path("run-0/config.yaml"), FinetuneConfig)
+        config = config.model_copy(update={"transfer": config.transfer.model_copy(update={"soup": 2})})
+        prepared = prepare_finetune(config, source, Surroundings.of(console))
+        for mixed, kept in ((0.5, (0,)), (0.9, (0, 1))):
+            path.write_bytes(before)
+            scores = iter([score(0.8), score(0.7), score(mixed), score(max(0.8, mixed))])
+            for _ in range(2):  # what is a soup already is left alone
+                cook(prepared, RunFolder(path.parent.parent), finetuned, lambda: next(scores), console, lambda: None)  # noqa: B023
+            found = checkpoint.read(path)
+            assert found.metadata.souped == kept
+            assert found.metadata.lineage[-1].top1 == max(0.8, mixed)
+            expected = mean_of([own.weights(), checkpoint.read(other).weights()][: len(kept)])
+            if len(kept) == 2:
+                prepared.classifier.load_state_dict(expected)
+                task = prepared.task
+                measure_statistics(prepared.classifier, task.train, task.format, prepared.device)
+                expected = prepared.classifier.state_dict()
+            assert same(dict(found.weights()), dict(expected))
 
 
 def test_a_soup_averages_its_seeds_and_goes_on_after_a_signal(

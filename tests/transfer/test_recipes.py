@@ -238,16 +238,18 @@ def test_measuring_statistics_leaves_the_mode_and_the_momentum_as_they_were(is_t
 
 
 def test_of_many_images_evenly_spread_ones_are_measured_and_other_norms_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ptft.transfer.statistics._MOST", 4)
+    """Every third of 13, in a batch of 3 and one of 2: no batch of a single image has a say of its own."""
+    monkeypatch.setattr("ptft.transfer.statistics._MOST", 5)
     monkeypatch.setattr("ptft.transfer.statistics._BATCH", 2)
     classifier = SmallCnn(width=4).build(2, 3)
-    images = torch.randint(0, 256, (8, 3, 12, 12), dtype=torch.uint8)
+    images = torch.randint(0, 256, (13, 3, 12, 12), dtype=torch.uint8)
     first, *others = (part for part in classifier.modules() if isinstance(part, nn.BatchNorm2d))
     arguments = (classifier, examples_of(images), AS_THEY_ARE, torch.device("cpu"))
-    assert measure_statistics(*arguments, norms=[first]) == 4
+    assert measure_statistics(*arguments, norms=[first]) == 5
     with torch.no_grad():
-        maps = nn.functional.max_pool2d(classifier.backbone.stage1.conv(AS_THEY_ARE.normalize(images[::2])), 2)  # type: ignore[operator,union-attr]
-    torch.testing.assert_close(first.running_mean, maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+        maps = nn.functional.max_pool2d(classifier.backbone.stage1.conv(AS_THEY_ARE.normalize(images[::3])), 2)  # type: ignore[operator,union-attr]
+    expected = (maps[:3].mean((0, 2, 3)) + maps[3:].mean((0, 2, 3))) / 2
+    torch.testing.assert_close(first.running_mean, expected, rtol=1e-4, atol=1e-5)
     assert not any(norm.running_mean.any() for norm in others if norm.running_mean is not None)
     assert others
 
@@ -287,6 +289,57 @@ def test_interpolation_chooses_a_share_and_lies_on_the_line(ptft: Ptft, source: 
     assert own.code == 0, own.err
     again = ptft("finetune", "--from", source, "--data", target, *flags, "--set", "data.validation=0.3", "--resume")
     assert again.path == result.path
+
+
+def test_the_share_is_the_best_by_merit_then_by_loss_then_the_nearest_to_the_end(ptft: Ptft, source: Path) -> None:
+    from ptft.config.load import load
+    from ptft.distributed.ranks import ALONE
+    from ptft.models.classifier import Classifier
+    from ptft.report.console import Console
+    from ptft.run.interpolation import interpolate
+    from ptft.run.preparation import prepare_finetune
+    from ptft.run.surroundings import Surroundings
+    from ptft.run_folder import RunFolder
+    from ptft.settings import FinetuneConfig
+    from ptft.train.metrics import Scores
+
+    path = ptft("finetune", "--from", source, "--data", "photos", *options("full")).path
+    start, end, before = checkpoint.read(source).weights(), checkpoint.read(path).weights(), path.read_bytes()
+    for cases, expected in (
+        ([(80, 2.0) if place == 3 else (50, 1.0) for place in range(11)], 3),
+        ([(50, 0.5) if place == 6 else (50, 1.0) for place in range(11)], 6),
+        ([(50, 1.0)] * 11, 10),
+    ):
+        path.write_bytes(before)
+        seen: list[dict[str, Tensor]] = []
+
+        def score(
+            model: Classifier, cases: list[tuple[int, float]] = cases, seen: list[dict[str, Tensor]] = seen
+        ) -> Scores:
+            right, loss = cases[len(seen)]
+            seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+            return Scores(torch.tensor([[right, 100 - right], [0, 0]]), loss, None)
+
+        with Path("said.txt").open("w") as stream:
+            console = Console(stream)
+            config = load(Path("runs/photos/config.yaml"), FinetuneConfig)
+            transfer = config.transfer.model_copy(update={"interpolate": True})
+            prepared = prepare_finetune(
+                config.model_copy(update={"transfer": transfer}), source, Surroundings.of(console)
+            )
+            for _ in range(2):  # what is one already is left alone
+                interpolate(prepared, RunFolder(path.parent.parent), score, console, ALONE)
+        assert len(seen) == 11
+        for place, tensors in enumerate(seen):
+            for name, tensor in tensors.items():
+                line = end[name] if "num_batches" in name else torch.lerp(start[name], end[name], place / 10)
+                torch.testing.assert_close(tensor, line, rtol=1e-5, atol=1e-6)
+        found = checkpoint.read(path)
+        assert found.metadata.interpolated == expected / 10
+        assert found.metadata.lineage[-1].top1 == cases[expected][0] / 100
+        weights = found.weights()
+        assert all(torch.equal(weights[name], tensor) for name, tensor in seen[expected].items())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in end.items())
 
 
 ERRORS = [
