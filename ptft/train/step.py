@@ -90,6 +90,9 @@ class Stepper:
         norm = self._clip(state)
         is_finite = torch.isfinite(loss) & torch.isfinite(norm)
         self._draw_back(state, is_finite)
+        if state.scaler.is_enabled():  # in fp16 an overflow is ordinary: the scaler skips the step, lowers its scale
+            norm = norm.nan_to_num(0, 0, 0)
+            is_finite = torch.isfinite(loss)
         self._move(state, is_finite, buffers)
         state.optimizer.zero_grad(set_to_none=True)
         return loss, norm
@@ -197,8 +200,7 @@ class Stepper:
         if self.clip_norm is not None:
             trained = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
             clip_grads_with_norm_(trained, self.clip_norm, norm)
-        # In fp16 an overflow is ordinary: the scaler skips the step and lowers its scale.
-        return norm.nan_to_num(0, 0, 0) if state.scaler.is_enabled() else norm
+        return norm
 
     @torch.no_grad()
     def _draw_back(self, state: State, is_finite: Tensor) -> None:

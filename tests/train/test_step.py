@@ -175,6 +175,24 @@ def test_l2_sp_moves_nothing_where_the_gradient_is_not_finite(optim: Sgd | AdamW
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.state_dict().items())
 
 
+@pytest.mark.parametrize("optim", [AdamW(name="adamw"), Muon(name="muon")], ids=lambda optim: optim.name)
+def test_l2_sp_moves_nothing_where_only_the_scaled_gradient_overflows(optim: AdamW | Muon) -> None:
+    """As in fp16: the loss is finite, and the scaler skips the step."""
+    state = make_state()
+    state.scaler = GradScaler("cpu", init_scale=2.0**127)
+    state.start = {name: tensor + 1.0 for name, tensor in state.model.state_dict().items()}
+    regime = Regime.of(TransferConfig(recipe="full", l2_sp=0.5), state.model, num_steps=1)
+    state.optimizer = optim.build(state.model, regime.groups(state.model))
+    before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
+    batch = make_batch()
+    batch.images.mul_(100)
+    loss, norm = make_stepper(regime=regime).step(state, batch, lr=0.1)
+    assert loss.isfinite()
+    assert norm == 0, "what stands for a gradient that overflowed"
+    assert state.scaler.get_scale() < 2.0**127
+    assert all(torch.equal(parameter, before[name]) for name, parameter in state.model.named_parameters())
+
+
 def test_dropout_is_a_function_of_seed_step_and_rank() -> None:
     def loss_at(step: int, seed: int = 0, rank: int = 0) -> float:
         state = make_state(dropout=0.5)
