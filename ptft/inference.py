@@ -235,7 +235,7 @@ def _part_of(source: Source) -> str:
     return f", its {folders.pop()} part" if len(folders) == 1 and folders <= PART_NAMES.keys() else ""
 
 
-def with_own(found: Checkpoint, data: Path) -> Checkpoint | None:
+def with_own_images_at(found: Checkpoint, data: Path) -> Checkpoint | None:
     """The checkpoint, the images it was trained with and judged by read from `data`; None where others are there.
 
     Args:
@@ -260,14 +260,13 @@ def _caution(found: Checkpoint, data: Path) -> str:
     own = found.metadata.config.get("data")
     places = (own.get("path"), own.get("root")) if isinstance(own, dict) else ()
     is_there = real_path(user_path(data)) in [real_path(user_path(place)) for place in places if place]
-    is_alike = with_own(found, data) is not None
+    is_alike = with_own_images_at(found, data) is not None
     if is_there and is_alike:
         return "is what the checkpoint was trained on. Leave --data out to score its test images."
     if is_there or is_alike:
         what = "has the names" if is_alike else "is the path"
-        return (
-            f"{what} of what the checkpoint was trained on: `ptft leak --data {data}` tells which images it has seen."
-        )
+        command = f"ptft leak {found.path} --data {data}"
+        return f"{what} of what the checkpoint was trained on: `{command}` tells which images it has seen."
     return ""
 
 

@@ -174,7 +174,9 @@ def test_a_checkpoint_knows_its_own_images_wherever_they_lie_and_others_of_the_s
     assert ptft("leak", trained, "--data", photos.name, "--json").json["num_test"] == 3 * 7
     told = ptft("evaluate", trained, "--data", photos.name).err
     assert "is what the checkpoint was trained on" not in told
-    assert "photos is the path of what the checkpoint was trained on: `ptft leak --data photos` tells" in told
+    assert (
+        f"photos is the path of what the checkpoint was trained on: `ptft leak {trained} --data photos` tells" in told
+    )
 
 
 @pytest.mark.parametrize(

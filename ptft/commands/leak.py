@@ -17,7 +17,7 @@ from ptft.data.records import Record
 from ptft.data.sources import Csv, DataConfig, Hub, open_parts
 from ptft.data.task import Examples, prepare_part
 from ptft.errors import DataError, UsageError
-from ptft.inference import load_classifier, own_records, task_of, test_source, with_own
+from ptft.inference import load_classifier, own_records, task_of, test_source, with_own_images_at
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
@@ -103,9 +103,8 @@ def check_checkpoint(
         DataError: the data cannot.
     """
     found, cache = checkpoint.read(path), options.open(console.say)
-    if data is not None and (own := _own_images(found, data, cache)):
-        found, data = own, None
-    source, config = test_source(found, data)
+    found, own = _own_images(found, data, cache)
+    source, config = test_source(found, None if own else data)
     records, where = source.records, source.origin
     if source.passed_over:
         console.say(f"data: {source.passed_over}")
@@ -115,7 +114,7 @@ def check_checkpoint(
     test, bad = _read(records, names, config, found, cache)
     if not len(test):
         raise DataError(f"{where}: no image could be read.")
-    sets, train = _sets(found, data, config, names, console, cache)
+    sets, train = _sets(found, own, data, config, names, console, cache)
     console.say(f"{path}: looking for {where} in what its training has seen.")
     check = check_leaks(test, names, sets)
     classifier = load_classifier(found).to(pick_device("auto"))
@@ -128,15 +127,27 @@ def check_checkpoint(
     return report, report.as_dict(names)
 
 
-def _own_images(found: Checkpoint, data: Path, cache: Cache | None) -> Checkpoint | None:
-    """The checkpoint with its own images read from `data`, where they are: by names, and as far as prints tell."""
-    moved = with_own(found, data)
+def _own_images(found: Checkpoint, data: Path | None, cache: Cache | None) -> tuple[Checkpoint, SeenSet | None]:
+    """The checkpoint with its own images read from where they are, and those of training; None where `data` has others.
+
+    In `data` they are told by names, and by pixels as far as fingerprints of them travelled.
+    """
+    moved = found if data is None else with_own_images_at(found, data)
     if moved is None:
-        return None
+        return found, None
     parts, own, _ = own_records(moved)
     train, _ = _read(parts["train"], found.metadata.classes, own, moved, cache)
-    prints = seen_sets(found.metadata.lineage, found.part("seen"))[-1].prints
-    return moved if prints is None or torch.equal(prints, fingerprints_of(train.images)) else None
+    last = seen_sets(found.metadata.lineage, found.part("seen"))[-1]
+    # Made again: this also checks the training images of a checkpoint that carries no fingerprints.
+    seen = SeenSet(last.name, fingerprints_of(train.images), train)
+    return (moved, seen) if data is None or not _differ(last, seen) else (found, None)
+
+
+def _differ(remembered: SeenSet, seen: SeenSet) -> bool:
+    """Whether other pixels have taken the names of those that were trained on; not where none are remembered."""
+    if remembered.prints is None or seen.prints is None:
+        return False
+    return not torch.equal(remembered.prints, seen.prints)
 
 
 def _read(
@@ -148,6 +159,7 @@ def _read(
 
 def _sets(
     found: Checkpoint,
+    own: SeenSet | None,
     data: Path | None,
     config: DataConfig,
     classes: Sequence[str],
@@ -155,21 +167,12 @@ def _sets(
     cache: Cache | None,
 ) -> tuple[list[SeenSet], SeenSet | None]:
     """What to search, and of it the set whose images are at hand."""
-    lineage, seen = found.metadata.lineage, found.part("seen")
-    if data is None:
-        parts, own, _ = own_records(found)
-        train, _ = _read(parts["train"], classes, own, found, cache)
-        *sources, last = seen_sets(lineage, seen)
-        # Made again: this also checks the training images of a checkpoint that carries no fingerprints.
-        prints = fingerprints_of(train.images)
-        beside = SeenSet(last.name, prints, train)
-        if last.prints is not None and not torch.equal(last.prints, prints):
-            sources.append(last)  # other pixels have taken the names of those that were trained on
-        return [*sources, beside], beside
-    sets = seen_sets(lineage, seen)
+    sets = seen_sets(found.metadata.lineage, found.part("seen"))
+    if own is not None:
+        return [*(sets if _differ(sets[-1], own) else sets[:-1]), own], own
     if all(one.prints is None for one in sets):
         console.say(f"ptft: {found.path} was written before fingerprints travelled in checkpoints.")
-    records = _training_records(found, data, config)
+    records = _training_records(found, data, config) if data else ()
     if not records:
         return sets, None
     train, _ = _read(records, classes, config, found, cache)

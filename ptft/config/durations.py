@@ -62,4 +62,4 @@ def _not_zero(duration: Duration, info: ValidationInfo) -> Duration:
 
 
 Period = Annotated[Duration, AfterValidator(_not_zero)]
-"""The time from one event to the next; 0 means at every step in runs of before, and is refused."""
+"""The time from one event to the next; 0, at every step, is refused but in stored configs."""
