@@ -44,6 +44,9 @@ class TrainConfig(Config):
     """Of the forward pass; `auto` measures at the start. fp16 needs a GPU."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Order of pixels and channels in memory; `auto` measures at the start."""
+    compile: bool = False
+    """Steps through torch.compile: up to a minute at the first step, then faster on most GPUs; on a processor seldom.
+    Evaluation is not compiled."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """`balanced` shows every class equally often, whatever its number of images."""
     accumulate: int = Field(1, ge=1)
@@ -92,6 +95,8 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _elastic_alone(self) -> Self:
+        if self.deterministic == "elastic" and self.compile:
+            raise ValueError("compile makes kernels that need not be the same on every rank. Leave one out.")
         if self.deterministic == "elastic" and (self.sync_bn or self.compress_gradients != "none"):
             key = "sync_bn" if self.sync_bn else "compress_gradients"
             raise ValueError(f"{key} sums over the ranks in another order than deterministic: elastic. Leave one out.")

@@ -213,7 +213,7 @@ class _Laps:
 
 def _lap_config(course: Course, racer: Racer, num_steps: int) -> FinetuneConfig:
     config = decided(course.resolved, racer)
-    length = {"steps": num_steps, "epochs": None, "examples": None, "patience": None}
+    length = {"steps": num_steps, "epochs": None, "examples": None, "patience": None, "compile": False}
     sections = {
         "train": config.train.model_copy(update=length),
         "schedule": _lap_schedule(course, num_steps),

@@ -155,6 +155,8 @@ def assemble(
         start=start_of(config, classifier, inherited.co_tuning),
     )
     steps = solver if is_solved_alone else stepper
+    if config.train.compile and not is_solved_alone:
+        around.console.say("train.compile: the first step compiles, which takes up to a minute.")
     if len(sizes.sides) > 1 and not is_solved_alone:
         small = ", ".join(map(str, sizes.sides[:-1]))
         around.console.say(

@@ -97,6 +97,7 @@ def without_choices(config: RunConfigT, console: Console) -> RunConfigT:
         "train.ema": train.ema,
         "train.clip_norm": train.clip_norm,
         "train.patience": train.patience,
+        "train.compile": train.compile,
         "train.resize": train.resize.initial_scale < 1,
     }
     unused = ["optim", "schedule", "augment", "the length of train", *(key for key, value in given.items() if value)]

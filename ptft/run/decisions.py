@@ -15,6 +15,7 @@ from ptft.run.surroundings import Surroundings
 from ptft.runtime import computes_bf16, pick_device
 from ptft.settings import FinetuneConfig, RunConfig, RunConfigT, TrainConfig, resolve
 from ptft.train.calibration import TORCH_FORMATS, Choice, calibrate
+from ptft.train.compiled import compiled_forward, forward
 from ptft.train.elastic import Elastic
 from ptft.train.exchange import Exchange, Local, Overlapped
 from ptft.train.regime import Regime
@@ -104,6 +105,7 @@ def decide_steps(
         co_tuning=config.transfer.co_tuning if isinstance(config, FinetuneConfig) else None,
         ranks=ranks,
         exchange=_exchange(train, around.agreement),
+        forward=compiled_forward(around.check_stop) if train.compile else forward,
         cuts=train.deterministic == "fixed" and (ranks.is_alone or not train.sync_bn),
         say=around.console.say,
     )

@@ -34,6 +34,7 @@ MAY_CHANGE: Final[dict[str, str]] = {
     "train.epochs": _LENGTH,
     "train.examples": _LENGTH,
     "train.accumulate": _ROUNDING,
+    "train.compile": _ROUNDING,
     "train.evaluate_every": "the best checkpoint is chosen at other steps",
     "train.patience": "training may end at another step",
     "train.max_minutes": "training may end at another step",

@@ -16,6 +16,7 @@ from ptft.models.classifier import Classifier
 from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory, seed_draws
 from ptft.train.co_tuning import co_tuning_loss
+from ptft.train.compiled import Forward, forward
 from ptft.train.exchange import Exchange, Local
 from ptft.train.regime import Regime
 from ptft.train.state import State
@@ -40,6 +41,7 @@ class Stepper:
         co_tuning: λ of Co-Tuning, whose tensors are in the state's `start`; None is off.
         ranks: all that compute the step.
         exchange: what makes one gradient of theirs.
+        forward: calls the network.
         cuts: whether micro-batches become smaller when memory runs out.
         say: told when they did.
     """
@@ -55,6 +57,7 @@ class Stepper:
     co_tuning: float | None = None
     ranks: Ranks = ALONE
     exchange: Exchange = field(default_factory=Local)
+    forward: Forward = forward
     cuts: bool = True
     say: Callable[[str], None] = lambda _: None
     _rehearsed: list[int] = field(default_factory=list, repr=False)  # sides of the images
@@ -158,21 +161,21 @@ class Stepper:
         for place, (part, target) in enumerate(zip(own.images.split(sizes), own.labels.split(sizes), strict=True)):
             if (drawer := exchange.drawer(place)) is not None:
                 seed_draws(self.device, derive_seed("dropout", self.seed, state.progress.step, drawer))
-            with exchange.part(state.model, is_last=place == len(sizes) - 1) as forward:
-                mean = self._loss(state, forward, part.contiguous(memory_format=self.memory_format), target)
+            with exchange.part(state.model, is_last=place == len(sizes) - 1) as network:
+                mean = self._loss(state, network, part.contiguous(memory_format=self.memory_format), target)
                 loss = mean * (len(part) / own.size * exchange.factor)
                 state.scaler.scale(loss).backward()
             exchange.add(state.model, loss.detach())
         return exchange.finish(state.model)
 
-    def _loss(self, state: State, forward: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Mean over a micro-batch; `forward` is the model, as the ranks call it."""
+    def _loss(self, state: State, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Mean over a micro-batch; `network` is the model, as the ranks call it."""
         if self.co_tuning is None:
             with autocast(self.device, self.precision):
-                logits = forward(images)
+                logits = self.forward(network, images)
             return self.objective.loss(logits.float(), targets)
         with autocast(self.device, self.precision):
-            features = state.model.features(images)
+            features = self.forward(state.model.backbone, images)
             logits = state.model.classify(features)
         loss = self.objective.loss(logits.float(), targets)
         return loss + self.co_tuning * co_tuning_loss(features.float(), targets, state.start)

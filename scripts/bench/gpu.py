@@ -8,7 +8,7 @@ https://github.com/KellerJordan/cifar10-airbench, ROOT holds the files of torchv
 each tool counts itself: airbench its whitening, steps and augmented test, in the second run of a process, so that the
 GPU is warm; ptft its steps, looks at validation and checkpoints, in a process of its own, cold. Medians.
 
-resnet50: ptft's step at 224 px, with a new batch of resident images each time, beside the plain step of the same
+resnet50: ptft's step at 224 px, compiled, with a new batch of resident images each time, beside the plain step of the same
 network compiled by torch, always on the same images; bf16, channels_last. Medians of the rounds.
 """
 
@@ -144,7 +144,9 @@ def resnet50_config(folder: Path, batch_size: int) -> PretrainConfig:
         path = folder / "ab"[index % 2] / f"{index}.jpg"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)).save(path)
-    train = TrainConfig(steps=10_000, batch_size=batch_size, precision="bf16", memory_format="channels_last")
+    train = TrainConfig(
+        steps=10_000, batch_size=batch_size, precision="bf16", memory_format="channels_last", compile=True
+    )
     return PretrainConfig(
         data=Folder(name="folder", root=str(folder)),
         augment=Standard(name="standard"),
