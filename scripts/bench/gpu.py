@@ -8,8 +8,8 @@ https://github.com/KellerJordan/cifar10-airbench, ROOT holds the files of torchv
 each tool counts itself: airbench its whitening, steps and augmented test, in the second run of a process, so that the
 GPU is warm; ptft its steps, looks at validation and checkpoints, in a process of its own, cold. Medians.
 
-resnet50: ptft's step at 224 px, compiled, with a new batch of resident images each time, beside the plain step of the same
-network compiled by torch, always on the same images; bf16, channels_last. Medians of the rounds.
+resnet50: ptft's step at 224 px (train.compile), with a new batch of resident images each time, beside the plain step of
+the same network compiled by torch, always on the same images; bf16, channels_last. Medians of the rounds.
 """
 
 import argparse
