@@ -279,10 +279,10 @@ def score(
     target = load_config(FinetuneConfig, document, [], None if document else data)
     if target.task.name != "single-label":
         raise UsageError(f"{data}: score needs a single-label task, one class an image, not {target.task.name}.")
-    from ptft.proof.ranking_page import page_of_score
+    from ptft.commands.score import print_ranking
+    from ptft.commands.score_page import page_of_score
     from ptft.proof.score import score
     from ptft.report.page import check_replaceable, write_page
-    from ptft.report.ranking import print_ranking
     from ptft.runtime import memory_errors
 
     if page is not None:

@@ -1,4 +1,4 @@
-"""The ranking of checkpoints as a table on the console."""
+"""`ptft score`: the ranking of checkpoints as a table on the console."""
 
 import numpy as np
 
