@@ -5,6 +5,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -77,8 +78,9 @@ class Workers:
             while waiting and (self._idle or len(self._processes) < self._allowed):
                 connection = self._idle.pop() if self._idle else self._start()
                 index, job = waiting.pop()
-                connection.send(job)
                 at_work[connection] = index
+                with suppress(BrokenPipeError, ConnectionResetError):  # it has ended; told where its answer is awaited
+                    connection.send(job)
             for ready in wait(list(at_work), _SECONDS_BETWEEN_LOOKS):
                 assert isinstance(ready, Connection)
                 self._check_stop()  # a signal to all of us may have ended the worker
@@ -98,7 +100,7 @@ class Workers:
     def _receive(self, connection: Connection) -> None:
         try:
             outcome = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # reset where it has left the job unread
             process = self._processes[connection]
             process.join()
             raise _ended(process.exitcode) from None

@@ -1,6 +1,7 @@
 """Worker processes: errors come back as they were, and none is left behind."""
 
 import signal
+import threading
 import time
 from functools import partial
 from multiprocessing import active_children
@@ -35,6 +36,19 @@ def test_jobs_are_done_in_other_processes_and_their_errors_keep_kind_and_sentenc
 def test_a_killed_worker_is_taken_for_want_of_memory() -> None:
     with pytest.raises(OutOfMemoryError, match=r"compare\.jobs"):
         run(partial(signal.raise_signal, signal.SIGKILL))
+
+
+def test_a_worker_killed_before_it_reads_its_job_is_one_too() -> None:
+    def kill_first() -> None:
+        while not (found := active_children()):
+            time.sleep(0.001)
+        found[0].kill()
+
+    killer = threading.Thread(target=kill_first)
+    killer.start()
+    with pytest.raises(OutOfMemoryError, match=r"compare\.jobs"):
+        run(partial(time.sleep, 60))
+    killer.join()
 
 
 def test_a_worker_that_a_signal_has_ended_is_a_stop_and_no_bug() -> None:

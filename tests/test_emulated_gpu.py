@@ -1,0 +1,83 @@
+"""What can be known of runs on a GPU without one: no tensor is left in the wrong place, no step waits for the GPU."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from emulated_gpu import emulated_gpu
+from making import Ptft, write_config
+
+from ptft import checkpoint
+
+Waits = Counter[tuple[str, str]]
+
+OF_A_STEP = ("train/step.py", "train/exchange.py", "train/optim.py", "train/eager.py", "train/muon.py", "data/batches.py")
+OF_A_STEP += ("augment/geometry.py", "augment/colour.py", "augment/boxes.py", "objectives/", "models/", "train/state.py")
+
+
+@pytest.fixture
+def gpu() -> Iterator[Waits]:
+    with emulated_gpu() as waits:
+        yield waits
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adamw", "muon"])
+def test_a_run_ends_with_the_weights_of_a_cpu_and_waits_for_no_step(
+    ptft: Ptft, photos: Path, tmp_path: Path, optim: str
+) -> None:
+    config = write_config(
+        tmp_path / "rich.yaml",
+        augment={"name": "photo", "erasing": 0.3, "hue": 0.1},
+        model={"dropout": 0.3},
+        objective={"mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1},
+        optim={"name": optim},
+        train={"steps": 24, "ema": 0.9, "clip_norm": 1.0, "accumulate": 2},
+    )
+    assert ptft("pretrain", config, "--out", "cpu").code == 0
+    with emulated_gpu() as waits:
+        found = ptft("pretrain", config, "--out", "gpu", "--set", "device=cuda", page=True)
+    assert found.code == 0, found.err
+    ours, theirs = (checkpoint.read(Path(f"{name}/checkpoints/last.pt")).tensors for name in ("gpu", "cpu"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert {place: count for place, count in waits.items() if place[1].startswith(OF_A_STEP)} == {}
+    assert waits["item", _place_of(waits, "train/loop.py")] > 0
+
+
+def _place_of(waits: Waits, module: str) -> str:
+    return next(place for _, place in waits if place.startswith(module))
+
+
+@pytest.mark.parametrize(
+    "transfer",
+    [
+        {},
+        {"recipe": "probe"},
+        {"recipe": "lp-ft", "bn": "recalibrate", "interpolate": True},
+        {"recipe": "full", "l2_sp": 0.01, "layer_decay": 0.7, "co_tuning": 2.3, "dropout": 0.2},
+        {"recipe": "gradual", "bn": "frozen"},
+        {"recipe": "lp-ft", "soup": 2},
+    ],
+    ids=lambda transfer: "-".join(transfer.get("recipe", "auto").split() + sorted(transfer)[:1]),
+)
+def test_finetuning_and_what_asks_the_weights_afterwards(
+    ptft: Ptft, source: Path, tmp_path: Path, gpu: Waits, transfer: dict[str, object]
+) -> None:
+    config = write_config(tmp_path / "finetune.yaml", device="auto", transfer=transfer, train={"steps": 40})
+    done = ptft("finetune", config, "--from", source, "--out", "run", "--set", "model=null")
+    assert done.code == 0, done.err
+    best = Path("run/checkpoints/best.pt")
+    assert ptft("evaluate", best).code == 0
+    assert ptft("predict", best, "photos").code == 0
+    assert ptft("leak", best).code == 0
+    assert gpu
+
+
+def test_control_a_tensor_left_on_the_cpu_ends_the_run(
+    ptft: Ptft, config: Path, gpu: Waits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptft.data.batches.sent", lambda tensor, device: tensor)
+    done = ptft("pretrain", config, "--out", "run", "--set", "device=cuda")
+    assert done.code == 1
+    assert "expected all tensors to be on the same device" in done.err
