@@ -4,12 +4,13 @@ It shows, on a machine without a GPU, what would go wrong with tensors in two pl
 GPU. Of speed, memory, numerics, streams and the kernels themselves it knows nothing.
 """
 
-import traceback
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
@@ -151,19 +152,23 @@ def _copied(tensor: Tensor, memo: dict[int, Tensor]) -> Tensor:
     return memo[id(tensor)]
 
 
-def _frames() -> list[str]:
-    frames = traceback.extract_stack()
-    return [f"{frame.filename}:{frame.lineno}" for frame in frames if "emulated_gpu" not in frame.filename]
+def _callers() -> Iterator[tuple[str, int]]:
+    """File and line of who called the function, the innermost first."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename != __file__:
+            yield frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
 
 
 def _is_torchs() -> bool:
     """Whether torch itself asks: it sorts tensors by the device that they are really on."""
-    return "/torch/" in _frames()[-1]
+    return "/torch/" in next(_callers())[0]
 
 
 def _place() -> str:
     """The innermost line of ptft."""
-    return next((frame.rsplit("/ptft/", 1)[1] for frame in reversed(_frames()) if "/ptft/" in frame), "")
+    return next((f"{file.rsplit('/ptft/', 1)[1]}:{line}" for file, line in _callers() if "/ptft/" in file), "")
 
 
 @contextmanager

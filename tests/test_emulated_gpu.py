@@ -8,13 +8,28 @@ import pytest
 import torch
 from emulated_gpu import emulated_gpu
 from making import Ptft, write_config
+from making_tasks import MULTI, NUMBERS, Shapes, write
 
 from ptft import checkpoint
 
 Waits = Counter[tuple[str, str]]
 
-OF_A_STEP = ("train/step.py", "train/exchange.py", "train/optim.py", "train/eager.py", "train/muon.py", "data/batches.py")
-OF_A_STEP += ("augment/geometry.py", "augment/colour.py", "augment/boxes.py", "objectives/", "models/", "train/state.py")
+OF_A_STEP = (
+    "train/step.py",
+    "train/exchange.py",
+    "train/optim.py",
+    "train/eager.py",
+    "train/muon.py",
+    "data/batches.py",
+)
+OF_A_STEP += (
+    "augment/geometry.py",
+    "augment/colour.py",
+    "augment/boxes.py",
+    "objectives/",
+    "models/",
+    "train/state.py",
+)
 
 
 @pytest.fixture
@@ -64,13 +79,26 @@ def _place_of(waits: Waits, module: str) -> str:
 def test_finetuning_and_what_asks_the_weights_afterwards(
     ptft: Ptft, source: Path, tmp_path: Path, gpu: Waits, transfer: dict[str, object]
 ) -> None:
-    config = write_config(tmp_path / "finetune.yaml", device="auto", transfer=transfer, train={"steps": 40})
+    config = write_config(
+        tmp_path / "finetune.yaml", device="auto", transfer=transfer, optim={"lr": 0.02}, train={"steps": 40}
+    )
     done = ptft("finetune", config, "--from", source, "--out", "run", "--set", "model=null")
     assert done.code == 0, done.err
     best = Path("run/checkpoints/best.pt")
     assert ptft("evaluate", best).code == 0
     assert ptft("predict", best, "photos").code == 0
     assert ptft("leak", best).code == 0
+    assert gpu
+
+
+@pytest.mark.parametrize("sections", [MULTI, NUMBERS], ids=["multi-label", "regression"])
+def test_other_tasks(ptft: Ptft, tmp_path: Path, gpu: Waits, sections: dict[str, object]) -> None:
+    Shapes(tmp_path / "shapes")
+    config = write(tmp_path / "run.yaml", sections, device="cuda")
+    assert ptft("pretrain", config, "--out", "source").code == 0
+    done = ptft("finetune", config, "--from", "source/checkpoints/best.pt", "--out", "run", "--set", "model=null")
+    assert done.code == 0, done.err
+    assert ptft("evaluate", "run/checkpoints/best.pt").code == 0
     assert gpu
 
 
