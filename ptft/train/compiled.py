@@ -29,8 +29,12 @@ def compiled_forward(check_stop: Callable[[], None]) -> Forward:
     Returns:
         A function that raises UsageError where torch cannot compile: for want of a compiler, for example.
     """
+    import torch._dynamo.config
     from torch._dynamo.exc import TorchDynamoException
 
+    # Past so many versions of one function torch goes on without compiling: 8 by itself, where sizes of images, sizes
+    # of micro-batches and stages that thaw come to more.
+    torch._dynamo.config.recompile_limit = 64
     compiled = torch.compile(forward, dynamic=False, options={"fallback_random": True})
 
     def run(network: nn.Module, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from making import COLOURS, Ptft, make_images, run_process, write_config
 
 from ptft import checkpoint
+from ptft.train.compiled import compiled_forward
 
 
 @pytest.fixture
@@ -21,6 +22,8 @@ def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def num_graphs() -> int:
     """Graphs that torch has made in this process so far."""
+    import torch._dynamo.utils
+
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
@@ -49,8 +52,6 @@ def tensors_of(folder: str) -> dict[str, torch.Tensor]:
 def test_a_compiled_run_is_an_eager_one_up_to_rounding_and_after_a_stop_the_same_to_the_bit(
     ptft: Ptft, run_yaml: Path
 ) -> None:
-    import torch._dynamo.utils
-
     before = num_graphs()
     eager = ptft("pretrain", run_yaml, "--out", "eager", "--set", "train.compile=false")
     assert eager.code == 0
@@ -87,3 +88,12 @@ def test_races_are_not_compiled_and_without_a_compiler_it_is_told_what_is_missin
     assert "Traceback" not in done.err
     assert json.loads((tmp_path / "run/status.json").read_text())["exit_code"] == 2
     assert run_process(*command, "--resume", "--set", "train.compile=false", cwd=tmp_path).code == 0
+
+
+@pytest.mark.usefixtures("without_kernels")
+def test_many_sizes_are_each_compiled() -> None:
+    compiled, network = compiled_forward(lambda: None), torch.nn.Conv2d(1, 1, 1)
+    before = num_graphs()
+    for side in range(4, 16):  # torch by itself compiles 8
+        compiled(network, torch.ones(2, 1, side, side))
+    assert num_graphs() == before + 12
