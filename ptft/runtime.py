@@ -1,5 +1,6 @@
 """The machine a run meets: device, precision, memory, seeds, and the record of what it ran on."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -7,7 +8,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,29 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def fetched(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begins to bring a tensor to the CPU; the function returned waits for that alone, not for what a GPU does next."""
+    if tensor.device.type != "cuda":
+        copy = tensor.detach().clone()
+        return lambda: copy
+    copy, arrived = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True), torch.cuda.Event()
+    copy.copy_(tensor.detach(), non_blocking=True)
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return copy
+
+    return wait
+
+
+@functools.lru_cache(maxsize=64)
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The numbers on the device, (N,); kept, as the host waits for the GPU to which it sends numbers. Not to change."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
@@ -236,7 +260,8 @@ def memory_errors() -> Iterator[None]:
 
 # oneDNN does not say why it could not create a primitive that it has just described: it had no memory for it.
 _OUT_OF_MEMORY = re.compile(
-    "can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|could not create a primitive$"
+    r"can't allocate memory|could not create a primitive$"
+    r"|CUDA[^\n]* out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_\w*ALLOC\w*_FAILED"
 )
 
 
@@ -248,4 +273,5 @@ def is_out_of_memory(error: Exception) -> bool:
 def first_line(error: Exception) -> str:
     """What an error of torch says before its details, without the place in torch's source and without the stop."""
     text = re.sub(r"^\[enforce fail at [^]]*\][^.]*\. ", "", str(error))
+    text = re.sub(r" GPU \d+ has a total capacity of .*", "", text, flags=re.DOTALL)
     return (text.splitlines() or ["the machine has no more"])[0].rstrip(". ")

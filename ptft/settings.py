@@ -77,9 +77,9 @@ class TrainConfig(Config):
     compress_gradients: Literal["none", "bf16"] = "none"
     """Many ranks: how gradients travel. `bf16` halves the bytes and rounds each to 8 bits."""
     deterministic: Literal["fixed", "elastic"] = "fixed"
-    """`fixed`: the same ranks give the same weights, others the same up to rounding. `elastic`: the same bits on any
-    number of ranks, also one, up to `accumulate`, whose micro-batches are dealt to them; precision and memory_format
-    `auto` are then fp32 and contiguous, and on a CPU each rank computes with one thread."""
+    """`fixed`: the same ranks give the same weights, others the same up to rounding. `elastic`, on CPUs: the same bits
+    on any number of ranks, also one, up to `accumulate`, whose micro-batches are dealt to them; precision and
+    memory_format `auto` are then fp32 and contiguous, and each rank computes with one thread."""
 
     @model_validator(mode="after")
     def _one_duration(self) -> Self:
@@ -91,6 +91,12 @@ class TrainConfig(Config):
             )
         if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, more than batch_size {self.batch_size}.")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_whole(self) -> Self:
+        if self.compile and self.sync_bn:
+            raise ValueError("compile cannot see through sync_bn: it would cut the network at each. Leave one out.")
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -22,8 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 CUDA = torch.device("cuda", 0)
 
 WAITS = {"item", "tolist", "nonzero", "argwhere", "unique", "bincount", "masked_select", "equal", "cpu"}
-WAITS |= {"__bool__", "__float__", "__int__", "__index__"}
-"""What makes the host wait until the GPU has computed its argument."""
+WAITS |= {"__bool__", "__float__", "__int__", "__index__", "new_tensor"}
+"""What makes the host wait until the GPU has computed its argument, or has taken numbers from memory not pinned."""
 
 MIXING = {"copy_", "__setitem__", "__getitem__", "to", "type_as"}
 """What takes tensors of both."""
@@ -36,6 +36,9 @@ TORCH_CUDA: dict[str, Callable[..., Any]] = {
     "is_bf16_supported": lambda **_: False,
     "mem_get_info": lambda *_: (10**10, 10**10),
     "max_memory_allocated": lambda *_: 0,
+    "memory_allocated": lambda *_: 0,
+    "memory_reserved": lambda *_: 0,
+    "Event": lambda: SimpleNamespace(record=lambda: None, synchronize=lambda: None),
     "manual_seed": lambda *_: None,
     "set_device": lambda *_: None,
     "synchronize": lambda *_: None,
@@ -92,6 +95,8 @@ class EmulatedGpu(TorchFunctionMode):
             return self._moved(func, args, kwargs)
         others = [tensor for tensor in tensors if not isinstance(tensor, GpuTensor) and tensor.dim()]
         is_into_far = name in ("copy_", "__setitem__", "__getitem__") and not isinstance(args[0], GpuTensor)
+        if name in ("copy_", "__setitem__") and (is_into_far or others) and not kwargs.get("non_blocking"):
+            self._waits[name, _place()] += 1
         if (others and name not in MIXING) or (is_into_far and name == "__getitem__"):
             shapes = [(type(tensor).__name__, tuple(tensor.shape)) for tensor in tensors]
             raise RuntimeError(f"{name}: expected all tensors to be on the same device, found {shapes}")
@@ -101,12 +106,17 @@ class EmulatedGpu(TorchFunctionMode):
     def _without(self, func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """What begins on the CPU."""
         if name == "pin_memory":
-            return args[0]
+            pinned = args[0].detach()
+            pinned.is_pinned_here = True
+            return pinned
         if name == "to":
             return self._moved(func, args, kwargs)
+        kwargs.pop("pin_memory", None)
         device = kwargs.get("device")
         if device is None or torch.device(device).type != "cuda":
             return func(*args, **kwargs)
+        if name in ("tensor", "as_tensor"):
+            self._waits[name, _place()] += 1
         return tree_map(_near, func(*args, **kwargs | {"device": "cpu"}))
 
     def _attribute(self, func: Any, tensor: Tensor) -> Any:
@@ -120,7 +130,7 @@ class EmulatedGpu(TorchFunctionMode):
         stays = isinstance(args[0], GpuTensor)
         goes = _is_near(targets[0]) if targets else stays
         found = func(_far(args[0]), *map(_target, args[1:]), **{key: _target(value) for key, value in kwargs.items()})
-        if stays and not goes and not _is_torchs():
+        if stays != goes and not hasattr(args[0], "is_pinned_here") and not _is_torchs():
             self._waits["to", _place()] += 1
         if stays != goes and found.data_ptr() == args[0].data_ptr():
             found = found.clone()

@@ -19,6 +19,7 @@ from ptft.errors import OutOfMemoryError
 from ptft.models import SmallCnn
 from ptft.models.classifier import Classifier
 from ptft.objectives import Supervised
+from ptft.runtime import first_line, is_out_of_memory
 from ptft.train.optim import Sgd
 from ptft.train.state import State
 from ptft.train.step import Stepper
@@ -186,6 +187,41 @@ def limit(module, arguments):
 nn.modules.module.register_module_forward_pre_hook(limit)
 main()
 """
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.8 GiB of which 1.5", "GiB"),
+        ("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in https://docs.nvidia.com", "memory"),
+        ("Triton Error [CUDA]: out of memory", "memory"),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "FAILED"),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "FAILED"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "`cublasCreate(handle)`"),
+        ("backend='inductor' raised:\nOutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB.", "raised:"),
+        ("could not create a primitive", "primitive"),
+        (
+            "[enforce fail at alloc_cpu.cpp:12] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+            "tried",
+        ),
+    ],
+)
+def test_every_way_in_which_torch_says_that_memory_ran_out_is_known_and_told_in_short(text: str, told: str) -> None:
+    assert is_out_of_memory(RuntimeError(text))
+    assert first_line(RuntimeError(text)).endswith(told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: device-side assert triggered",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "could not create a primitive descriptor for a convolution",
+        "Expected all tensors to be on the same device",
+    ],
+)
+def test_other_errors_are_not_taken_for_it(text: str) -> None:
+    assert not is_out_of_memory(RuntimeError(text))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc to know the memory in use")

@@ -7,6 +7,8 @@ Grey images (C = 1) pass unchanged where colour has no meaning (saturation, hue)
 import torch
 from torch import Tensor
 
+from ptft.runtime import constant
+
 _LUMA = (0.2989, 0.587, 0.114)
 """ITU-R BT.601 weights of red, green and blue, in torchvision's digits."""
 
@@ -65,7 +67,7 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
         return images
     value, chroma, sextants = _hue_circle(images)
     sextants = sextants + 6 * _per_image(turns)
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    offsets = constant((5.0, 3.0, 1.0), images.device).view(1, 3, 1, 1)
     k = (offsets + sextants).remainder_(6)
     return value - k.minimum(4 - k).clamp_(0, 1).mul_(chroma)
 

@@ -7,6 +7,7 @@ import torch
 
 from ptft.data.batches import Batch, Batches
 from ptft.data.images import Images, decodes_when_asked
+from ptft.runtime import is_out_of_memory
 
 
 def ahead_where_it_wins(batches: Batches, images: Images, device: torch.device) -> "Batches | Ahead":
@@ -52,8 +53,17 @@ class Ahead:
         begun, self._next = self._next, None
         # By the thread also where another step comes than was expected: it makes one batch at a time.
         made = begun[1] if begun and begun[0] == step else self._thread.submit(self.made_at_once.at, step)
-        batch = made.result()
+        batch = self._result(made, step)
         self._next = (step + 1, self._thread.submit(self.made_at_once.at, step + 1))
         self.seconds += time.monotonic() - start
         self.num_made += 1
         return batch
+
+    def _result(self, made: "Future[Batch]", step: int) -> Batch:
+        """The batch; made again where memory ran out beside a step that has needed less since, or has ended."""
+        try:
+            return made.result()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return self._thread.submit(self.made_at_once.at, step).result()

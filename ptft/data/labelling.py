@@ -11,6 +11,7 @@ from torch import Tensor
 from ptft.config.wording import rounded
 from ptft.data.records import Record, Source
 from ptft.errors import DataError
+from ptft.runtime import constant
 
 _LISTED = 12
 
@@ -24,11 +25,15 @@ class Scale:
 
     def standardize(self, values: Tensor) -> Tensor:
         """Float64 (N, K) in the targets' units, to standard deviations from the mean."""
-        return (values - values.new_tensor(self.mean)) / values.new_tensor(self.std)
+        return (values - _like(values, self.mean)) / _like(values, self.std)
 
     def restore(self, values: Tensor) -> Tensor:
         """Float64 (N, K) in standard deviations from the mean, to the targets' units."""
-        return values * values.new_tensor(self.std) + values.new_tensor(self.mean)
+        return values * _like(values, self.std) + _like(values, self.mean)
+
+
+def _like(values: Tensor, numbers: tuple[float, ...]) -> Tensor:
+    return constant(numbers, values.device, values.dtype)
 
 
 class Labelling(Protocol):

@@ -18,6 +18,7 @@ def near(images: Images, device: torch.device) -> Images:
     if device.type != "cuda" or decodes_when_asked(images):
         return images
     free_bytes, _ = torch.cuda.mem_get_info(device)
+    free_bytes += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own, and unused
     return moved(images, device) if fits(images, free_bytes) else images
 
 

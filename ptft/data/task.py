@@ -19,6 +19,7 @@ from ptft.data.sources.base import DataConfig, NumViews, check_store_size
 from ptft.data.splits import split
 from ptft.data.stored import load
 from ptft.errors import DataError, UsageError
+from ptft.runtime import constant
 
 _STATISTICS_SAMPLE = 10_000
 
@@ -85,9 +86,9 @@ class Format:
 
 @functools.lru_cache(maxsize=64)
 def _column(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """255 times the values, float32 (1, C, 1, 1); kept, as the host waits for the GPU to which it sends numbers."""
+    """255 times the values, float32 (1, C, 1, 1)."""
     with torch.inference_mode(False):
-        return torch.tensor(values, device=device).view(1, -1, 1, 1) * 255
+        return constant(values, device).view(1, -1, 1, 1) * 255
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the ranks must know of each other at every step: whether one was asked to stop, and what time it is."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ptft.distributed.ranks import Ranks
@@ -31,7 +31,7 @@ class Agreement:
         self.ranks = ranks
         self.stop = stop
         self._begun: float | None = None
-        self._newest: Tensor | None = None
+        self._newest: Callable[[], Tensor] | None = None
         self._heard: Sequence[float] = [0.0] * self.num_words
 
     def words(self) -> list[float]:
@@ -44,9 +44,11 @@ class Agreement:
 
     def hear(self, words: "Tensor") -> None:
         """Takes in the sums of a step, float (num_words,), of which those of the step before are now looked at."""
+        from ptft.runtime import fetched
+
         if self._newest is not None:
-            self._heard = self._newest.tolist()
-        self._newest = words.detach().clone()
+            self._heard = self._newest().tolist()
+        self._newest = fetched(words)
 
     def check(self) -> None:
         """Raises StoppedError when a signal has asked any rank to stop, on all of them after the same step."""

@@ -86,6 +86,8 @@ def prepare() -> None:
     """What a rank does before it imports torch: it is quiet about lost connections, and ends with its launcher."""
     if "RANK" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        # A rank that waits for a lost one is ended by our watch, which tells why; NCCL's would abort it before.
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
         _end_with_launcher()
 
 

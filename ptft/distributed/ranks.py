@@ -40,6 +40,7 @@ class Ranks:
         self._watch = watch
         self._num_told = 0
         self._is_connected = False
+        self._is_finished = False
 
     @property
     def is_alone(self) -> bool:
@@ -237,6 +238,7 @@ class Ranks:
         self.from_first(lambda: True)
         self._guarded(lambda store: store.set("end", ""))
         self._watch.close()
+        self._is_finished = True
 
     def close(self) -> None:
         """Ends the process group; rank 0 leaves last where it keeps the store, in which the others may still look."""
@@ -244,11 +246,14 @@ class Ranks:
             return
         self._watch.close()
         if self._is_connected:
+            import torch
             from torch import distributed
 
             self._is_connected = False
-            with suppress(RuntimeError):
-                distributed.destroy_process_group()
+            # NCCL takes its connections down together with the other ranks, who do not come after an error.
+            if self._is_finished or not torch.cuda.is_available():
+                with suppress(RuntimeError):
+                    distributed.destroy_process_group()
         deadline = time.monotonic() + _LEAVING_SECONDS
         with suppress(RuntimeError):
             left = self._store.add("left", 1)

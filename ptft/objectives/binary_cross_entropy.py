@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ptft.objectives.mixing import Mixing
+from ptft.runtime import constant
 
 
 class BinaryCrossEntropy:
@@ -24,7 +24,7 @@ class BinaryCrossEntropy:
 
     def __init__(self, label_smoothing: float, positive_weights: Sequence[float] | None, mixing: Mixing) -> None:
         self._smoothing = label_smoothing
-        self._weights = None if positive_weights is None else torch.tensor(positive_weights)
+        self._weights = None if positive_weights is None else tuple(positive_weights)
         self._mixing = mixing
 
     @property
@@ -51,7 +51,7 @@ class BinaryCrossEntropy:
 
     def unmixed_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """As `loss`, of targets that are smoothed."""
-        weights = None if self._weights is None else self._weights.to(logits)
+        weights = None if self._weights is None else constant(self._weights, logits.device).to(logits.dtype)
         losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
         return losses.sum(dim=1).mean()
 

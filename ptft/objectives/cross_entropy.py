@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ptft.objectives.mixing import Mixing
+from ptft.runtime import constant
 
 
 class CrossEntropy:
@@ -20,7 +21,7 @@ class CrossEntropy:
 
     def __init__(self, label_smoothing: float, class_weights: Sequence[float] | None, mixing: Mixing) -> None:
         self._smoothing = label_smoothing
-        self._weights = None if class_weights is None else torch.tensor(class_weights)
+        self._weights = None if class_weights is None else tuple(class_weights)
         self._mixing = mixing
 
     @property
@@ -56,7 +57,7 @@ class CrossEntropy:
         Returns:
             A scalar.
         """
-        weights = None if self._weights is None else self._weights.to(logits.device)
+        weights = None if self._weights is None else constant(self._weights, logits.device)
         losses = functional.cross_entropy(
             logits, targets, weight=weights, label_smoothing=self._smoothing, reduction="none"
         )
@@ -74,7 +75,7 @@ class CrossEntropy:
         """
         one_hot = functional.one_hot(labels, num_classes).double()
         smoothed = torch.lerp(one_hot, torch.full_like(one_hot, 1 / num_classes), self._smoothing)
-        return smoothed if self._weights is None else smoothed * self._weights.double()
+        return smoothed if self._weights is None else smoothed * constant(self._weights, labels.device).double()
 
     def unmixed_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean over the rows of −Σ targets · log p."""

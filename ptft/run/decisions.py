@@ -54,6 +54,11 @@ def check_fits(config: RunConfig, task: Task, classifier: Classifier, ranks: Ran
         )
     if train.patience is not None and "validation" not in task.parts:
         raise UsageError("train.patience: there are no validation images to judge by. Set data.validation.")
+    if train.deterministic == "elastic" and device.type == "cuda":
+        raise UsageError(
+            "train.deterministic: elastic is for CPUs: kernels of GPUs add in no fixed order. Leave it out, or write "
+            "device: cpu."
+        )
     if train.precision == "fp16" and device.type != "cuda":
         raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
     if isinstance(config, FinetuneConfig):
@@ -105,7 +110,8 @@ def decide_steps(
         co_tuning=config.transfer.co_tuning if isinstance(config, FinetuneConfig) else None,
         ranks=ranks,
         exchange=_exchange(train, around.agreement),
-        forward=compiled_forward(around.check_stop) if train.compile else forward,
+        # A rank that left a step by itself would leave the others waiting.
+        forward=compiled_forward(around.check_stop if ranks.is_alone else lambda: None) if train.compile else forward,
         cuts=train.deterministic == "fixed" and (ranks.is_alone or not train.sync_bn),
         say=around.console.say,
     )

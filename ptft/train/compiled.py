@@ -1,8 +1,8 @@
 """The network of a step as torch.compile makes it: forward pass and, through autograd, backward pass."""
 
+import logging
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from ptft.errors import UsageError
@@ -35,6 +35,8 @@ def compiled_forward(check_stop: Callable[[], None]) -> Forward:
     # Past so many versions of one function torch goes on without compiling: 8 by itself, where sizes of images, sizes
     # of micro-batches and stages that thaw come to more.
     torch._dynamo.config.recompile_limit = 64
+    # Else every rank tells on stderr what it leaves out of its graphs.
+    torch._logging.set_logs(all=logging.ERROR)  # type: ignore[attr-defined]
     compiled = torch.compile(forward, dynamic=False, options={"fallback_random": True})
 
     def run(network: nn.Module, images: Tensor) -> Tensor:

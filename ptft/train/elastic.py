@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ptft.distributed.agreement import Agreement
+from ptft.runtime import sent
 from ptft.train.exchange import move, moving, pieces
 
 
@@ -100,7 +101,8 @@ class Elastic:
         words = self._agreement.words() if is_first else [0.0] * self._agreement.num_words
         changes = [(new - old).reshape(-1) for new, old in moving(model, self._buffers)]
         gradients = [parameter.grad.reshape(-1) for parameter in self._trained if parameter.grad is not None]
-        row = torch.cat([loss.reshape(1), loss.new_tensor(words), *changes, *gradients])
+        told = sent(torch.tensor(words, dtype=loss.dtype), loss.device)
+        row = torch.cat([loss.reshape(1), told, *changes, *gradients])
         row = nn.functional.pad(row, (0, -len(row) % self._ranks.world_size))
         for parameter in self._trained:
             parameter.grad = None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ptft.distributed.agreement import Agreement
+from ptft.runtime import sent
 
 _BUCKET_MB = 25.0
 
@@ -155,7 +156,7 @@ class Overlapped(Local):
     def finish(self, model: nn.Module) -> Tensor:
         loss = super().finish(model) / self.factor
         changes = [new - old for new, old in moving(model, self._buffers)]
-        words = loss.new_tensor(self._agreement.words())
+        words = sent(torch.tensor(self._agreement.words(), dtype=loss.dtype), loss.device)
         vector = torch.cat([loss.reshape(1), words, *(change.reshape(-1) for change in changes)])
         self._ranks.add_up(vector)
         total, words, rest = vector.split([1, len(words), len(vector) - 1 - len(words)])

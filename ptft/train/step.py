@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from ptft.data.batches import Batch
 from ptft.distributed.ranks import ALONE, Ranks
-from ptft.errors import OutOfMemoryError
+from ptft.errors import OutOfMemoryError, StoppedError
 from ptft.models.classifier import Classifier
 from ptft.objectives.base import BatchLoss
 from ptft.runtime import Precision, autocast, derive_seed, first_line, is_out_of_memory, seed_draws
@@ -83,12 +83,17 @@ class Stepper:
 
         Raises:
             OutOfMemoryError: even for the smallest micro-batches.
+            StoppedError: a signal has ended torch's compiler; model and gradient are what they were.
         """
         self._set_out(state, lr)
         buffers = [buffer.clone() for buffer in state.model.buffers()]
         images, targets = self.objective.mix(batch.images, batch.labels, state.model.num_classes, state.progress.step)
         own = Batch(images[: batch.num_own], targets[: batch.num_own], batch.indices, global_size=batch.size)
-        loss = self._gradient(state, own, buffers)
+        try:
+            loss = self._gradient(state, own, buffers)
+        except StoppedError:  # while a micro-batch of another size was compiled: what is saved has none of this step
+            self._take_back(state, buffers)
+            raise
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(state)
         is_finite = torch.isfinite(loss) & torch.isfinite(norm)

@@ -41,7 +41,7 @@ from ptft.settings import PretrainConfig, TrainConfig
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "cifar10-speedrun.yaml"
 AIRBENCH = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/legacy"]
 import airbench94
 for run in range(int(sys.argv[2])):
     airbench94.main(run)

@@ -5,7 +5,7 @@ import torch
 
 from ptft.augment import NoAugment, Photo
 from ptft.data.ahead import Ahead, ahead_where_it_wins
-from ptft.data.batches import Batches, Order
+from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ChosenImages, DecodedImages, Images, ResidentImages
 from ptft.data.near import fits, moved, near
 from ptft.data.stored import StoredImages
@@ -167,6 +167,32 @@ def test_batches_of_resident_images_made_ahead_are_the_same() -> None:
     ahead, plain = Ahead(make_batches(Photo(), 8)), make_batches(Photo(), 8)
     for step in (0, 1, 2, 7, 8, 8, 3):
         assert torch.equal(ahead.at(step).images, plain.at(step).images)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_met_again"), [(torch.OutOfMemoryError("CUDA out of memory."), True), (RuntimeError("assert"), False)]
+)
+def test_a_batch_for_which_memory_ran_out_beside_a_step_is_made_once_more(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, is_met_again: bool
+) -> None:
+    batches, plain, failed = make_batches(NoAugment(), 8), make_batches(NoAugment(), 8), list[int]()
+
+    def at(step: int) -> Batch:
+        if step == 1 and not failed:
+            failed.append(step)
+            raise error
+        return plain.at(step)
+
+    monkeypatch.setattr(batches, "at", at)
+    ahead = Ahead(batches)
+    ahead.at(0)
+    if is_met_again:
+        assert torch.equal(ahead.at(1).images, plain.at(1).images)
+        assert torch.equal(ahead.at(2).images, plain.at(2).images)
+    else:
+        with pytest.raises(RuntimeError, match="assert"):
+            ahead.at(1)
+    assert failed == [1]
 
 
 def test_moved_images_are_those_that_were_moved_whatever_held_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,16 @@ def test_races_are_not_compiled_and_without_a_compiler_it_is_told_what_is_missin
     assert run_process(*command, "--resume", "--set", "train.compile=false", cwd=tmp_path).code == 0
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("sync_bn", "true"), ("deterministic", "elastic")], ids=["sync_bn", "elastic"]
+)
+def test_what_cannot_be_compiled_is_refused(ptft: Ptft, run_yaml: Path, key: str, value: str) -> None:
+    done = ptft("pretrain", run_yaml, "--set", f"train.{key}={value}")
+    assert done.code == 2
+    assert "train: compile " in done.err
+    assert "Leave one out" in done.err
+
+
 @pytest.mark.usefixtures("without_kernels")
 def test_many_sizes_are_each_compiled() -> None:
     compiled, network = compiled_forward(lambda: None), torch.nn.Conv2d(1, 1, 1)

@@ -1,10 +1,12 @@
 """A step, its loss, its schedule and its averages, against closed forms and naive code."""
 
 import math
+import signal
 from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 from torch.amp import GradScaler
 
 from ptft.augment import NoAugment
@@ -16,6 +18,7 @@ from ptft.data.labelling import Scale
 from ptft.data.task import Examples, Format
 from ptft.distributed.place import Place
 from ptft.distributed.ranks import Ranks
+from ptft.errors import StoppedError
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.models.outline import outline
 from ptft.objectives import Supervised
@@ -463,6 +466,24 @@ def test_a_step_that_is_not_finite_changes_nothing(optim: Optim, steps_before: i
     ended = everything(twin)
     assert everything(state).keys() == ended.keys()
     assert [name for name, tensor in everything(state).items() if not tensor.equal(ended[name])] == []
+
+
+def test_a_stop_while_a_micro_batch_is_compiled_leaves_nothing_of_the_step() -> None:
+    state, sizes = make_state(), list[int]()
+
+    def forward(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(sizes) == 2:
+            raise StoppedError(signal.SIGINT)
+        logits: torch.Tensor = network(images)
+        return logits
+
+    before = everything(state)
+    with pytest.raises(StoppedError):
+        make_stepper(accumulate=2, forward=forward).step(state, make_batch(5), lr=0.1)
+    assert sizes == [3, 2]
+    assert [name for name, tensor in everything(state).items() if not tensor.equal(before[name])] == []
+    assert all(parameter.grad is None for parameter in state.model.parameters())
 
 
 class Odd:
