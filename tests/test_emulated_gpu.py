@@ -70,7 +70,11 @@ def test_finetuning_and_what_asks_the_weights_afterwards(
     ptft: Ptft, source: Path, tmp_path: Path, gpu: Waits, transfer: dict[str, object]
 ) -> None:
     config = write_config(
-        tmp_path / "finetune.yaml", device="auto", transfer=transfer, optim={"lr": 0.02}, train={"steps": 40}
+        tmp_path / "finetune.yaml",
+        device="auto",
+        transfer=transfer,
+        optim={"lr": 0.02},
+        train={"steps": 16 if transfer else 40},
     )
     done = ptft("finetune", config, "--from", source, "--out", "run", "--set", "model=null")
     assert done.code == 0, done.err

@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture
 def trials() -> int:
-    """12 in the ordinary suite; `PTFT_FAULTS_TRIALS` in the long run of scripts/faults.sh."""
-    return int(os.environ.get("PTFT_FAULTS_TRIALS", "12"))
+    """10 in the ordinary suite; `PTFT_FAULTS_TRIALS` in the long run of scripts/faults.sh."""
+    return int(os.environ.get("PTFT_FAULTS_TRIALS", "10"))
