@@ -45,8 +45,8 @@ class TrainConfig(Config):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Order of pixels and channels in memory; `auto` measures at the start."""
     compile: bool = False
-    """Steps through torch.compile: up to a minute at the first step, then faster on most GPUs; on a processor seldom.
-    Evaluation is not compiled."""
+    """Steps through torch.compile, meant for long runs on GPUs: the first step takes up to a minute more. Evaluation is
+    not compiled."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """`balanced` shows every class equally often, whatever its number of images."""
     accumulate: int = Field(1, ge=1)

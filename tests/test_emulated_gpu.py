@@ -47,6 +47,7 @@ def test_a_run_ends_with_the_weights_of_a_cpu_and_waits_for_no_step(
         found = ptft("pretrain", config, "--out", "gpu", "--set", "device=cuda", page=True)
     assert found.code == 0, found.err
     ours, theirs = (checkpoint.read(Path(f"{name}/checkpoints/last.pt")).tensors for name in ("gpu", "cpu"))
+    assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert of_steps(waits, 24) == {}
     assert (
