@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 
@@ -19,6 +20,7 @@ from ptft.settings import FinetuneConfig
 from ptft.tasks import SingleLabel
 from ptft.train.evaluate import Predictions, predictions_of
 from ptft.train.schedule import Schedules
+from ptft.transfer.interpolation import draw_back
 
 Train = Callable[[FinetuneConfig, Task, Classifier], Classifier]
 """Trains a classifier, in place, by a resolved config on a task; gives the weights to use."""
@@ -156,8 +158,8 @@ def _run(course: Course, found: Pace, folds: Sequence[Fold]) -> tuple[dict[Racer
     """Results of the first race, and of the second, which is empty where there is none."""
     with course.console.bar(found.num_steps, 0) as bar:
         laps = _Laps(course, folds, lambda steps, name: bar.update(steps, name))
-        first = {racer: laps.result(racer, found.first) for racer in found.racers}
-        last = {racer: laps.result(racer, found.last) for racer in best_of_each(first)} if found.last else {}
+        first = laps.results(found.racers, found.first)
+        last = laps.results(best_of_each(first), found.last) if found.last else {}
     return first, last
 
 
@@ -177,28 +179,37 @@ class _Laps:
         self._steps = 0
         self._probed: dict[int, Classifier] = {}
 
-    def result(self, racer: Racer, num_steps: int) -> Result:
-        """A racer's predictions after laps of this many steps."""
-        found = [self._lap(racer, place, num_steps) for place in range(len(self._folds))]
-        return Result.of(self._course.config.task, self._course.task, found)
+    def results(self, racers: Sequence[Racer], num_steps: int) -> dict[Racer, Result]:
+        """What racers predict after laps of this many steps, those that differ in their share alone after the same."""
+        found: dict[Racer, Result] = {}
+        for runner, alike in groupby(racers, lambda racer: replace(racer, share=1.0)):
+            ways = list(alike)
+            laps = [self._lap(runner, ways, place, num_steps) for place in range(len(self._folds))]
+            for way, predictions in zip(ways, zip(*laps, strict=True), strict=True):
+                found[way] = Result.of(self._course.config.task, self._course.task, predictions)
+        return found
 
-    def _lap(self, racer: Racer, place: int, num_steps: int) -> Predictions:
+    def _lap(self, runner: Racer, ways: Sequence[Racer], place: int, num_steps: int) -> list[Predictions]:
+        """Of each way."""
         course, fold = self._course, self._folds[place]
-        if racer == PROBE:
-            trained = self._probe(place)
-        else:
-            start = self._start(racer, place)
-            # From the head that is solved here, LP-FT is full finetuning.
-            runner = Racer("full" if racer.recipe == "lp-ft" else racer.recipe, racer.lr)
-            trained = course.train(_lap_config(course, runner, num_steps), fold.task, copy.deepcopy(start))
-            self._steps += num_steps
-            self._tell(self._steps, racer.name)
+        start = self._start(runner, place)
+        if runner == PROBE:
+            return [self._predictions(start, fold)]
+        # From the head that is solved here, LP-FT is full finetuning.
+        like_full = replace(runner, recipe="full") if runner.recipe == "lp-ft" else runner
+        trained = course.train(_lap_config(course, like_full, num_steps), fold.task, copy.deepcopy(start))
+        self._steps += num_steps
+        self._tell(self._steps, runner.name)
+        return [self._predictions(_drawn_back(trained, start, way.share), fold) for way in ways]
+
+    def _predictions(self, trained: Classifier, fold: Fold) -> Predictions:
+        course = self._course
         return predictions_of(trained, fold.held, fold.task.format, course.device, course.check_stop)
 
     def _start(self, racer: Racer, place: int) -> Classifier:
         if racer.recipe == "random":
             return self._course.untrained
-        return self._probe(place) if racer.recipe == "lp-ft" else self._course.source
+        return self._probe(place) if racer.recipe in ("probe", "lp-ft") else self._course.source
 
     def _probe(self, place: int) -> Classifier:
         """The source with the head solved on a fold's training images."""
@@ -209,6 +220,14 @@ class _Laps:
             config = config.model_copy(update={"train": config.train.model_copy(update=precision)})
             self._probed[place] = course.train(config, self._folds[place].task, copy.deepcopy(course.source))
         return self._probed[place]
+
+
+def _drawn_back(trained: Classifier, start: Classifier, share: float) -> Classifier:
+    if share == 1:
+        return trained
+    drawn = copy.deepcopy(trained)
+    draw_back(drawn, start.state_dict(), share)
+    return drawn
 
 
 def _lap_config(course: Course, racer: Racer, num_steps: int) -> FinetuneConfig:
@@ -232,7 +251,7 @@ def _lap_schedule(course: Course, num_steps: int) -> Schedules:
 
 
 def _plan_sentence(found: Pace, num_steps: int) -> str:
-    count = sum(racer.lr is not None for racer in found.racers)
+    count = sum(racer.runs for racer in found.racers)
     who = f"{count} racer{'s' if count > 1 else ''}{' and the probe' if PROBE in found.racers else ''}"
     where = f"{found.num_folds} folds of the training images" if found.num_folds > 1 else "images held out"
     second = f", then {found.last:,} for the best of each recipe and its next lower lr" if found.last else ""
@@ -254,12 +273,13 @@ def _print(console: Console, first: Mapping[Racer, Result], last: Mapping[Racer,
 def _choice_sentences(results: Mapping[Racer, Result], choice: Racer) -> list[str]:
     others = ", ".join(f"{racer.name}: {result.told}" for racer, result in results.items() if racer != choice)
     beside = f" ({others})" if others else ""
-    lr = "" if choice.lr is None else f", optim.lr: {choice.lr:g}"
+    keys = "" if choice.lr is None else f", optim.lr: {choice.lr:g}"
+    keys += f", transfer.interpolate: {choice.share:g}" if choice.share < 1 else ""
     chosen = results[choice]
     plural = "s" if chosen.num_images > 1 else ""
     said = [
         f"auto: chose {choice.name}: {chosen.told} on {chosen.num_images:,} held-out image{plural}{beside}. In "
-        f"config.yaml: transfer.recipe: {choice.recipe}{lr}."
+        f"config.yaml: transfer.recipe: {choice.recipe}{keys}."
     ]
     if choice.recipe == "random":
         said.append(

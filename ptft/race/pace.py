@@ -118,10 +118,10 @@ def pace(racers: Sequence[Racer], num_folds: int, allowed: int, num_steps: int) 
 
 
 def _num_running(racers: Sequence[Racer]) -> int:
-    return sum(racer.lr is not None for racer in racers)
+    return sum(racer.runs for racer in racers)
 
 
 def _num_going_on(racers: Sequence[Racer]) -> int:
     """At most two of each recipe."""
-    counts = Counter(racer.recipe for racer in racers if racer.lr is not None)
+    counts = Counter(racer.recipe for racer in racers if racer.runs)
     return sum(min(count, 2) for count in counts.values())

@@ -1,6 +1,6 @@
 """Who races: recipes, each at a few learning rates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ptft.settings import FinetuneConfig
 from ptft.train.optim import Optim
@@ -8,6 +8,9 @@ from ptft.transfer.recipes import LR_FACTORS, RecipeName, lr_grid
 
 _BOLD = 1.0
 """Times the optimizer's usual learning rate: far from the source its weights bear what random weights want."""
+
+_HALF = 0.5
+"""The one share that Wortsman et al. 2022 recommend where there is nothing to choose it by (section 3)."""
 
 _CALM = 0.1
 """For LP-FT, whose head is solved already, the only one, as races cost; for random weights on few images."""
@@ -20,16 +23,24 @@ class Racer:
     Attributes:
         recipe: probe, full, lp-ft or random.
         lr: peak learning rate; None for the probe, which takes none.
+        share: of the end weights; below 1 the weights are drawn back to those that training began with.
     """
 
     recipe: RecipeName
     lr: float | None = None
+    share: float = 1.0
 
     @property
     def name(self) -> str:
         """For tables."""
         words = "random weights" if self.recipe == "random" else self.recipe
-        return words if self.lr is None else f"{words}, lr {self.lr:g}"
+        lr = "" if self.lr is None else f", lr {self.lr:g}"
+        return f"{words}{lr}" + (f", interpolate {self.share:g}" if self.share < 1 else "")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes steps of its own: the probe takes none, weights drawn back are of another's."""
+        return self.lr is not None and self.share == 1
 
 
 PROBE = Racer("probe")
@@ -43,10 +54,11 @@ def racers_of(config: FinetuneConfig, *, has_own_head: bool) -> list[Racer]:
         has_own_head: whether the source's head is one for the very classes of the target.
     """
     transfer, optim = config.transfer, config.optim
+    shares = (1.0,) if transfer.given(("interpolate", "soup")) else (1.0, _HALF)
     source = LR_FACTORS["source"]
     racers = [
         *_at(optim, "full", (*source, _BOLD)),
-        *_at(optim, "lp-ft", (_CALM,)),
+        *(replace(racer, share=share) for racer in _at(optim, "lp-ft", (_CALM,)) for share in shares),
         *_at(optim, "random", (_CALM, *LR_FACTORS["random"])),
         PROBE,
     ]
@@ -62,8 +74,9 @@ def _at(optim: Optim, recipe: RecipeName, factors: tuple[float, ...]) -> list[Ra
 
 
 def decided(config: FinetuneConfig, racer: Racer) -> FinetuneConfig:
-    """The config with a racer's recipe and learning rate written out; random weights train alike in every layer."""
+    """The config with all that makes a racer written out; random weights train alike in every layer."""
     alike = {"layer_decay": 1.0, "head_lr": 1.0} if racer.recipe == "random" else {}
-    transfer = config.transfer.model_copy(update={"recipe": racer.recipe, **alike})
+    drawn = {"interpolate": racer.share} if racer.share < 1 else {}
+    transfer = config.transfer.model_copy(update={"recipe": racer.recipe, **alike, **drawn})
     optim = config.optim if racer.lr is None else config.optim.model_copy(update={"lr": racer.lr})
     return config.model_copy(update={"transfer": transfer, "optim": optim})

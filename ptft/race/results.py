@@ -1,16 +1,15 @@
 """What racers showed on the images held out, and who won."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ptft.data.task import Task
-from ptft.race.racers import Racer
+from ptft.race.racers import PROBE, Racer
 from ptft.tasks import TaskConfig
 from ptft.train.evaluate import Predictions
-from ptft.transfer.recipes import RecipeName
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Result:
     num_images: int
 
     @classmethod
-    def of(cls, task: TaskConfig, target: Task, folds: list[Predictions]) -> "Result":
+    def of(cls, task: TaskConfig, target: Task, folds: Sequence[Predictions]) -> "Result":
         """Of a racer's predictions, fold by fold."""
         logits, labels = torch.cat([fold.logits for fold in folds]), torch.cat([fold.labels for fold in folds])
         tally = task.tally(target.classes, target.scale, logits.device)
@@ -52,15 +51,16 @@ class Result:
 
 
 def best_of_each(results: Mapping[Racer, Result]) -> list[Racer]:
-    """The best racer of each recipe that takes a learning rate, and the next timider one, if any.
+    """The racers of each recipe at its best learning rate, and at the next timider one, if any.
 
     A short race favours bold learning rates: what a timid one does in more steps, a bold one does in few.
     """
     found: list[Racer] = []
     for recipe in dict.fromkeys(racer.recipe for racer in results if racer.lr is not None):
-        racers = sorted((racer for racer in results if racer.recipe == recipe), key=lambda racer: racer.lr or 0)
-        best = max(range(len(racers)), key=lambda place: results[racers[place]].rank)
-        found += racers[max(best - 1, 0) : best + 1]
+        racers = [racer for racer in results if racer.recipe == recipe]
+        lrs = sorted({racer.lr for racer in racers if racer.lr is not None})
+        best = lrs.index(max(racers, key=lambda racer: results[racer].rank).lr or 0)
+        found += [racer for racer in racers if racer.lr in lrs[max(best - 1, 0) : best + 1]]
     return found
 
 
@@ -72,27 +72,32 @@ def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, deviation: flo
     with a true difference of mean m and standard deviation t, and d observed with standard error s, it is
     (t² d + s² m) / (t² + s²). m is t / 3 (1 point of accuracy) against random weights, which win only where it is no
     chance, and as much in favour of LP-FT, which distorts least and ends where full finetuning ends (Kumar et al.
-    2022); where labels are few and the features clearly good, in favour of the probe, which leaves them as they are.
-    Many images decide alone.
+    2022); where labels are few and the features clearly good, in favour of LP-FT drawn back half the way, which is
+    better than both its ends then (Wortsman et al. 2022), or of the probe where that does not race. Many images decide
+    alone.
 
     Args:
         results: of all racers on the same images.
         is_clear: see `Nearness`.
         deviation: t, see `TaskConfig`.
     """
-    prior: dict[RecipeName, float] = {"probe" if is_clear else "lp-ft": deviation / 3, "random": -deviation / 3}
+    favoured = _favoured(results, is_clear)
+    favours = {racer: deviation / 3 * ((racer in favoured) - (racer.recipe == "random")) for racer in results}
+    reference = max(results, key=lambda racer: (favours[racer], results[racer].rank))
 
     def expected(racer: Racer) -> tuple[float, float, tuple[float, float]]:
-        favour = prior.get(racer.recipe, 0.0)
-        return (
-            _gain(results[racer], results[reference], favour - favour_of_reference, deviation),
-            favour,
-            results[racer].rank,
-        )
+        prior = favours[racer] - favours[reference]
+        return _gain(results[racer], results[reference], prior, deviation), favours[racer], results[racer].rank
 
-    reference = max(results, key=lambda racer: (prior.get(racer.recipe, 0.0), results[racer].rank))
-    favour_of_reference = prior.get(reference.recipe, 0.0)
     return max(results, key=expected)
+
+
+def _favoured(racers: Collection[Racer], is_clear: bool) -> list[Racer]:
+    """Those that are expected to be better than others before any has run."""
+    drawn_back = [racer for racer in racers if racer.share < 1]
+    if is_clear:
+        return drawn_back or [racer for racer in racers if racer == PROBE]
+    return [racer for racer in racers if racer.recipe == "lp-ft" and racer not in drawn_back]
 
 
 def _gain(result: Result, reference: Result, prior: float, deviation: float) -> float:

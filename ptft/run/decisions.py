@@ -62,8 +62,9 @@ def check_fits(config: RunConfig, task: Task, classifier: Classifier, ranks: Ran
     if train.precision == "fp16" and device.type != "cuda":
         raise UsageError("train.precision: fp16 needs a GPU. Write auto, bf16 or fp32.")
     if isinstance(config, FinetuneConfig):
-        for key in config.transfer.given(("interpolate", "soup")):
-            if "validation" not in task.parts:
+        transfer = config.transfer
+        for key, chooses in {"interpolate": transfer.interpolate is True, "soup": transfer.soup is not None}.items():
+            if chooses and "validation" not in task.parts:
                 raise UsageError(f"transfer.{key}: there are no validation images to choose by. Set data.validation.")
     if ranks.is_alone:
         return

@@ -134,6 +134,7 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
         write_text_durably(folder.config, dump(prepared.config, header=session.command))
     _tell_warmup(prepared, plan, console)
     score = _scorer(prepared, prepared.stepper.precision, session)
+    validate = (lambda model: score(model, "validation")) if "validation" in prepared.task.parts else None
     per_epoch = 1.0 if prepared.is_solved else len(prepared.task.train) / prepared.batch_size
     started = time.monotonic()
     with (
@@ -147,14 +148,14 @@ def _train(prepared: Prepared, session: Session, saved: Checkpoint | None, draw:
             prepared.stepper,
             prepared.batches,
             plan,
-            evaluate=(lambda model: score(model, "validation")) if "validation" in prepared.task.parts else None,
+            evaluate=validate,
             journal=journal,
             saver=Saver(folder, _metadata(prepared, ranks), prepared.config.checkpoint.keep, seen, ranks),
             check_stop=session.agreement.check,
             clock=session.agreement.clock,
         )
     _tell_waiting(prepared, time.monotonic() - started, console)
-    interpolate(prepared, folder, lambda model: score(model, "validation"), console, ranks)
+    interpolate(prepared, folder, validate, console, ranks)
     cook(
         prepared,
         folder,

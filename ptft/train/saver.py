@@ -113,14 +113,14 @@ class Saver:
 
 
 def replace_best(
-    folder: RunFolder, best: Checkpoint, model: Classifier, scores: TaskScores, note: dict[str, Any]
+    folder: RunFolder, best: Checkpoint, model: Classifier, scores: TaskScores | None, note: dict[str, Any]
 ) -> None:
-    """Makes weights that were made of those in `best.pt` the new one, with their scores on validation.
+    """Makes weights that were made of those in a checkpoint the new `best.pt`, with their scores on validation, if any.
 
     `note` has the fields of the metadata that say how they were made.
     """
     *ancestors, own = best.metadata.lineage
-    lineage = (*ancestors, own.model_copy(update=scores.ancestry()))
+    lineage = (*ancestors, own.model_copy(update=scores.ancestry() if scores else {}))
     seen = {name: tensor for name, tensor in best.tensors.items() if name.startswith("seen.")}
     checkpoint.write(
         folder.best, best.metadata.model_copy(update={**note, "lineage": lineage}), model.state_dict() | seen

@@ -114,6 +114,60 @@ def test_options_keep_out_of_the_race_whom_they_mean_nothing_to() -> None:
     assert recipes(interpolate=True, has_own_head=True) == {"full", "lp-ft"}
 
 
+def test_weights_drawn_back_race_where_nothing_else_becomes_of_the_end() -> None:
+    def shares(**transfer: object) -> list[float]:
+        racers = racers_of(config(transfer=transfer), has_own_head=False)
+        return [racer.share for racer in racers if racer.recipe == "lp-ft"]
+
+    assert shares() == shares(l2_sp=0.01) == shares(bn="frozen") == [1.0, 0.5]
+    assert shares(interpolate=True) == shares(interpolate=0.3) == shares(soup=2) == [1.0]
+    drawn_back = decided(config(), Racer("lp-ft", 0.01, 0.5))
+    assert (drawn_back.transfer.recipe, drawn_back.optim.lr, drawn_back.transfer.interpolate) == ("lp-ft", 0.01, 0.5)
+    assert decided(config(transfer={"interpolate": 0.3}), CALM).transfer.interpolate == 0.3
+    assert decided(config(), CALM).transfer.interpolate is False
+
+
+def test_weights_half_way_win_where_they_alone_are_right_and_take_no_steps() -> None:
+    """Solved heads name one class only; trained ones are those that are right, reflected at them."""
+    torch.manual_seed(0)
+    source = SmallCnn(width=4).build(2, 1).eval()
+    target = task([60, 60])
+    with torch.no_grad():
+        features = source.backbone(target.train.images.take(torch.arange(120)).float() / 255).flatten(1)
+        sides = 2.0 * target.train.labels - 1
+        design = torch.cat([features, torch.ones(120, 1)], dim=1)
+        line = torch.linalg.lstsq(design.double(), sides[:, None].double(), driver="gelsd").solution.float().squeeze(1)
+    right = {"head.weight": torch.stack([-line[:-1], line[:-1]]), "head.bias": torch.stack([-line[-1], line[-1]])}
+    solved = {"head.weight": torch.zeros(2, 4 * 4), "head.bias": torch.tensor([50.0, 0.0])}
+    steps = 0
+
+    def train(lap: FinetuneConfig, fold: Task, classifier: Classifier) -> Classifier:
+        nonlocal steps
+        if lap.transfer.recipe == "probe":
+            classifier.load_state_dict(classifier.state_dict() | solved)
+            return classifier
+        assert lap.transfer.interpolate is False
+        steps += lap.train.num_steps(len(fold.train))
+        before = classifier.state_dict()
+        classifier.load_state_dict(before | {name: 2 * right[name] - before[name] for name in right})
+        return classifier
+
+    given = config(
+        data={"name": "fashion-mnist-10k", "mean": [0.0], "std": [1.0]},
+        train={"steps": 100, "batch_size": 8},
+        optim={"lr": 0.01},
+        transfer={"race": {"budget": 3.0, "random_weights": False}},
+    )
+    plain = replace(target, format=Format(8, 1, (0.0,), (1.0,)))
+    cpu, console = torch.device("cpu"), Console(said := io.StringIO())
+    course = Course(given, given, plain, source, source, False, cpu, train, console, lambda: None)
+    found = decide(course).config
+    assert (found.transfer.recipe, found.transfer.interpolate) == ("lp-ft", 0.5), said.getvalue()
+    assert "transfer.recipe: lp-ft, optim.lr: 0.01, transfer.interpolate: 0.5." in said.getvalue()
+    assert "auto: 2 racers and the probe" in said.getvalue()
+    assert f"at most {steps:,} steps in all" in said.getvalue()
+
+
 def test_what_spares_the_sources_layers_does_not_hold_random_weights_back() -> None:
     given = config(transfer={"layer_decay": 0.5, "head_lr": 10.0})
     kept = {recipe: decided(given, Racer(recipe, 0.1)).transfer for recipe in ("full", "random")}
@@ -199,6 +253,7 @@ def judged(*folds: Predictions) -> Result:
 
 
 FULL, BOLD, RANDOM = Racer("full", 0.01), Racer("full", 0.03), Racer("random", 0.1)
+CALM, DRAWN_BACK = Racer("lp-ft", 0.01), Racer("lp-ft", 0.01, 0.5)
 
 
 def test_a_result_is_accuracy_then_loss_over_all_folds() -> None:
@@ -217,21 +272,27 @@ def test_the_best_of_each_recipe_goes_on_with_the_next_timider() -> None:
     results = {timid: result(0, 0), FULL: result(1, 0), BOLD: result(1, 1), RANDOM: result(0, 0), PROBE: result(1, 1)}
     assert best_of_each(results) == [FULL, BOLD, RANDOM]
     assert best_of_each(results | {timid: result(1, 1, loss=0.5)}) == [timid, RANDOM]
+    bold = {racer: replace(racer, lr=0.1) for racer in (CALM, DRAWN_BACK)}
+    ways = {CALM: result(0, 0), DRAWN_BACK: result(0, 0), bold[CALM]: result(0, 0), bold[DRAWN_BACK]: result(1, 1)}
+    assert best_of_each(ways) == list(ways)
+    assert best_of_each(ways | {DRAWN_BACK: result(1, 1, loss=0.5)}) == [CALM, DRAWN_BACK]
 
 
 def test_few_images_leave_it_to_lp_ft_and_many_decide_alone() -> None:
-    calm = Racer("lp-ft", 0.01)
-    for times, winner in ((1, calm), (30, FULL)):
+    for times, winner in ((1, CALM), (30, FULL)):
         ahead, behind = result(*([0, 1, 1] + [1] * 20) * times), result(*([1, 0, 0] + [1] * 20) * times)
-        assert winner_of({FULL: ahead, calm: behind}, is_clear=False, deviation=0.03) == winner
+        for other in (FULL, DRAWN_BACK):
+            expected = winner if winner == CALM else other
+            assert winner_of({other: ahead, CALM: behind}, is_clear=False, deviation=0.03) == expected
 
 
-def test_few_labels_and_clearly_good_features_favour_the_probe_instead() -> None:
-    calm, alike = Racer("lp-ft", 0.01), [1, 0] * 10
-    for is_clear, winner in ((True, PROBE), (False, calm)):
-        assert (
-            winner_of({PROBE: result(*alike), calm: result(*alike[::-1])}, is_clear=is_clear, deviation=0.03) == winner
-        )
+def test_few_labels_and_clearly_good_features_favour_weights_drawn_back_else_the_probe() -> None:
+    alike = [1, 0] * 10
+    for is_clear, favoured in ((True, DRAWN_BACK), (True, PROBE), (False, CALM)):
+        racers = {CALM, PROBE, favoured}
+        results = {racer: result(*(alike[::-1] if racer == favoured else alike), loss=1.0) for racer in racers}
+        results |= {racer: result(*alike, loss=0.5) for racer in racers - {favoured}}
+        assert winner_of(results, is_clear=is_clear, deviation=0.03) == favoured
 
 
 def test_the_expected_gain_is_that_of_two_normals() -> None:

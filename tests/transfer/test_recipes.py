@@ -291,6 +291,32 @@ def test_interpolation_chooses_a_share_and_lies_on_the_line(ptft: Ptft, source: 
     assert again.path == result.path
 
 
+@pytest.mark.parametrize("validation", ["0", "0.3"])
+def test_a_share_that_is_given_needs_no_validation(ptft: Ptft, source: Path, target: Path, validation: str) -> None:
+    arguments = ("finetune", "--from", source, "--data", target, *options("lp-ft", interpolate=0.25))
+    arguments += ("--set", f"data.validation={validation}", "--set", "checkpoint.keep=20")
+    result = ptft(*arguments)
+    assert result.path.name == "best.pt"
+    found = checkpoint.read(result.path)
+    assert found.metadata.interpolated == 0.25
+    assert "interpolate: the result lies 0.25 of the way from start to end" in result.err
+    assert (found.metadata.lineage[-1].top1 is None) == (validation == "0")
+    ends = [checkpoint.read(end).tensors for end in sorted(result.path.parent.glob("step-*.pt"))]
+    start = last(result.path)["start.head.weight"]
+    lines = [torch.lerp(start, end["head.weight"], 0.25) for end in (ends[-1:] if validation == "0" else ends)]
+    assert any(torch.allclose(line, found.tensors["head.weight"], atol=1e-6) for line in lines)
+    assert not torch.equal(start, ends[-1]["head.weight"])
+    summary = json.loads(Path("runs/target/summary.json").read_text())
+    scored = json.loads(ptft("evaluate", result.path, "--json").out)
+    assert scored["top1"] == summary["test"]["top1"]
+    longer = ptft(*arguments, "--set", "train.steps=12", "--resume")
+    assert longer.code == 0, longer.err
+    if validation == "0":
+        again, end = checkpoint.read(longer.path), last(longer.path)["head.weight"]
+        assert again.metadata.step == 12
+        assert torch.allclose(torch.lerp(start, end, 0.25), again.tensors["head.weight"], atol=1e-6)
+
+
 def test_the_share_is_the_best_by_merit_then_by_loss_then_the_nearest_to_the_end(ptft: Ptft, source: Path) -> None:
     from ptft.config.load import load
     from ptft.distributed.ranks import ALONE
@@ -349,6 +375,9 @@ ERRORS = [
     ({"recipe": "probe", "l2_sp": 0.1}, "`l2_sp` has no meaning for recipe probe"),
     ({"recipe": "probe", "bn": "recalibrate"}, "`bn` has no meaning for recipe probe"),
     ({"recipe": "full", "interpolate": "true"}, "transfer.interpolate: training begins with a new head"),
+    ({"recipe": "full", "interpolate": 0.5}, "transfer.interpolate: training begins with a new head"),
+    ({"recipe": "lp-ft", "interpolate": 1.5}, "transfer.interpolate"),
+    ({"recipe": "lp-ft", "interpolate": "half"}, "transfer.interpolate"),
     ({"recipe": "lp_ft"}, "'lp_ft' is not a recipe. Did you mean lp-ft? `ptft list recipes` shows all."),
     ({"recipe": "full", "layer_decay": 0}, "transfer.layer_decay"),
     ({"recipe": "full", "bn": "freeze"}, "transfer.bn"),

@@ -70,9 +70,10 @@ class TransferConfig(Config):
     bn: Literal["train", "frozen", "recalibrate"] = "train"
     """Statistics of the backbone's batch norms: moved by training, held as the source has them, or measured anew on
     the training images before the first step (Li et al. 2016, AdaBN) and then held."""
-    interpolate: bool = False
-    """WiSE-FT (Wortsman et al. 2022): at the end, weights between start and end, the share chosen on validation. Needs
-    a start whose head means something: recipe lp-ft, or the source's own classes."""
+    interpolate: bool | Annotated[float, Field(gt=0, lt=1, examples=[0.5])] = False
+    """WiSE-FT (Wortsman et al. 2022): at the end, weights between start and end. A number is the share of the end;
+    true chooses it on validation. Needs a start whose head means something: recipe lp-ft, or the source's own
+    classes."""
     co_tuning: Annotated[float, Field(gt=0, examples=[2.3])] | None = None
     """λ of Co-Tuning (You et al. 2020): the source's head goes on naming source classes, those that it found in each
     target class's training images before the first step; λ times its loss is added. Null is off."""
