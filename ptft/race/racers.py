@@ -10,7 +10,7 @@ _BOLD = 1.0
 """Times the optimizer's usual learning rate: far from the source its weights bear what random weights want."""
 
 _HALF = 0.5
-"""The one share that Wortsman et al. 2022 recommend where there is nothing to choose it by (section 3)."""
+"""The share that Wortsman et al. 2022 recommend where nothing is known to choose it by."""
 
 _CALM = 0.1
 """For LP-FT, whose head is solved already, the only one, as races cost; for random weights on few images."""

@@ -48,10 +48,15 @@ def _facts(run: RunRecord) -> list[Fact]:
     summary = run.summary or {}
     return [
         *report_of(run.task).facts(run),
-        Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}"),
+        Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}{_drawn_back(summary)}"),
         Fact("training", duration(summary["seconds"]), summary["reason"]),
         _trained_on(run, summary),
     ]
+
+
+def _drawn_back(summary: dict[str, Any]) -> str:
+    share = summary.get("interpolated")
+    return "" if share is None else f", then {share:g} of the way from the start to there"
 
 
 def _trained_on(run: RunRecord, summary: dict[str, Any]) -> Fact:

@@ -56,6 +56,7 @@ class Summary:
             "steps": self.steps,
             "num_nonfinite": self.num_nonfinite,
             "best_step": metadata.step,
+            "interpolated": metadata.interpolated,
             "seconds": round(self.seconds, 3),
             "classes": list(metadata.classes),
             "num_views": metadata.num_views,
@@ -92,7 +93,7 @@ def describe_task(task: Task) -> list[str]:
     if "validation" not in task.parts and "test" not in task.parts:
         lines.append("data: neither validation nor test images: nothing will be scored. Add images, or data.test.")
     elif "validation" not in task.parts:
-        lines.append("data: no validation part; the last checkpoint is the final one.")
+        lines.append("data: no validation part to choose a checkpoint by; the last one counts.")
     elif "test" not in task.parts:
         lines.append("data: no test part; what validation says is optimistic, it also chooses the best checkpoint.")
     if "test" in task.parts:

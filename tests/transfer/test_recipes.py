@@ -309,6 +309,11 @@ def test_a_share_that_is_given_needs_no_validation(ptft: Ptft, source: Path, tar
     summary = json.loads(Path("runs/target/summary.json").read_text())
     scored = json.loads(ptft("evaluate", result.path, "--json").out)
     assert scored["top1"] == summary["test"]["top1"]
+    assert summary["interpolated"] == 0.25
+    assert "then 0.25 of the way from the start to there" in ptft("report", "runs/target").path.read_text()
+    told = "0.25 of the way from the start of finetuning to its end (WiSE-FT)"
+    assert told in ptft("inspect", result.path).out
+    assert told not in ptft("inspect", result.path.with_name("last.pt")).out
     longer = ptft(*arguments, "--set", "train.steps=12", "--resume")
     assert longer.code == 0, longer.err
     if validation == "0":
