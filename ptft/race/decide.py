@@ -13,7 +13,7 @@ from ptft.models.classifier import Classifier
 from ptft.race.folds import ENOUGH, Fold, folds_of
 from ptft.race.nearness import measure_nearness
 from ptft.race.pace import FEWEST_OF_A_RUN, Pace, allowance, pace
-from ptft.race.racers import PROBE, Racer, decided, racers_of
+from ptft.race.racers import PROBE, Racer, count_runners, decided, racers_of
 from ptft.race.results import Result, best_of_each, winner_of
 from ptft.report.console import Console
 from ptft.settings import FinetuneConfig
@@ -118,7 +118,7 @@ def _with_fewer_looks(course: Course) -> tuple[FinetuneConfig, list[str]]:
     if held is None or len(held) >= ENOUGH or config.train.evaluate_every is not None or config.train.patience:
         return config, []
     looks = {"evaluate_every": Duration(steps=course.num_steps)}
-    told = f"auto: {len(held):,} validation images cannot tell checkpoints apart: the last one is used."
+    told = f"auto: {len(held):,} validation images cannot tell checkpoints apart: the last one counts."
     return config.model_copy(update={"train": config.train.model_copy(update=looks)}), [told]
 
 
@@ -182,7 +182,7 @@ class _Laps:
     def results(self, racers: Sequence[Racer], num_steps: int) -> dict[Racer, Result]:
         """What racers predict after laps of this many steps, those that differ in their share alone after the same."""
         found: dict[Racer, Result] = {}
-        for runner, alike in groupby(racers, lambda racer: replace(racer, share=1.0)):
+        for runner, alike in groupby(racers, lambda racer: racer.runner):
             ways = list(alike)
             laps = [self._lap(runner, ways, place, num_steps) for place in range(len(self._folds))]
             for way, predictions in zip(ways, zip(*laps, strict=True), strict=True):
@@ -251,7 +251,7 @@ def _lap_schedule(course: Course, num_steps: int) -> Schedules:
 
 
 def _plan_sentence(found: Pace, num_steps: int) -> str:
-    count = sum(racer.runs for racer in found.racers)
+    count = count_runners(found.racers).total()
     who = f"{count} racer{'s' if count > 1 else ''}{' and the probe' if PROBE in found.racers else ''}"
     where = f"{found.num_folds} folds of the training images" if found.num_folds > 1 else "images held out"
     second = f", then {found.last:,} for the best of each recipe and its next lower lr" if found.last else ""

@@ -1,6 +1,5 @@
 """How many steps the races may take, and how they are shared out."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from ptft.data.task import Format
 from ptft.models.classifier import Classifier
-from ptft.race.racers import Racer
+from ptft.race.racers import Racer, count_runners
 from ptft.transfer.recipes import RaceConfig
 
 _FLOP = 3e13
@@ -118,10 +117,9 @@ def pace(racers: Sequence[Racer], num_folds: int, allowed: int, num_steps: int) 
 
 
 def _num_running(racers: Sequence[Racer]) -> int:
-    return sum(racer.runs for racer in racers)
+    return count_runners(racers).total()
 
 
 def _num_going_on(racers: Sequence[Racer]) -> int:
     """At most two of each recipe."""
-    counts = Counter(racer.recipe for racer in racers if racer.runs)
-    return sum(min(count, 2) for count in counts.values())
+    return sum(min(count, 2) for count in count_runners(racers).values())

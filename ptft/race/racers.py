@@ -1,5 +1,7 @@
 """Who races: recipes, each at a few learning rates."""
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ptft.settings import FinetuneConfig
@@ -9,7 +11,7 @@ from ptft.transfer.recipes import LR_FACTORS, RecipeName, lr_grid
 _BOLD = 1.0
 """Times the optimizer's usual learning rate: far from the source its weights bear what random weights want."""
 
-_HALF = 0.5
+HALF = 0.5
 """The share that Wortsman et al. 2022 recommend where nothing is known to choose it by."""
 
 _CALM = 0.1
@@ -38,9 +40,9 @@ class Racer:
         return f"{words}{lr}" + (f", interpolate {self.share:g}" if self.share < 1 else "")
 
     @property
-    def runs(self) -> bool:
-        """Whether it takes steps of its own: the probe takes none, weights drawn back are of another's."""
-        return self.lr is not None and self.share == 1
+    def runner(self) -> "Racer":
+        """Who takes the steps, the same for racers that differ in their share alone."""
+        return replace(self, share=1.0)
 
 
 PROBE = Racer("probe")
@@ -54,10 +56,11 @@ def racers_of(config: FinetuneConfig, *, has_own_head: bool) -> list[Racer]:
         has_own_head: whether the source's head is one for the very classes of the target.
     """
     transfer, optim = config.transfer, config.optim
-    shares = (1.0,) if transfer.given(("interpolate", "soup")) else (1.0, _HALF)
+    given = transfer.interpolate if isinstance(transfer.interpolate, float) else 1.0
+    shares = (given,) if transfer.given(("interpolate", "soup")) else (1.0, HALF)
     source = LR_FACTORS["source"]
     racers = [
-        *_at(optim, "full", (*source, _BOLD)),
+        *(replace(racer, share=given) for racer in _at(optim, "full", (*source, _BOLD))),
         *(replace(racer, share=share) for racer in _at(optim, "lp-ft", (_CALM,)) for share in shares),
         *_at(optim, "random", (_CALM, *LR_FACTORS["random"])),
         PROBE,
@@ -67,6 +70,11 @@ def racers_of(config: FinetuneConfig, *, has_own_head: bool) -> list[Racer]:
     if not transfer.race.random_weights:
         racers = [racer for racer in racers if racer.recipe != "random"]
     return [racer for racer in racers if transfer.admits(racer.recipe)]
+
+
+def count_runners(racers: Collection[Racer]) -> Counter[RecipeName]:
+    """How many of each recipe take steps; the probe takes none."""
+    return Counter(runner.recipe for runner in {racer.runner for racer in racers} if runner.lr is not None)
 
 
 def _at(optim: Optim, recipe: RecipeName, factors: tuple[float, ...]) -> list[Racer]:
@@ -80,3 +88,17 @@ def decided(config: FinetuneConfig, racer: Racer) -> FinetuneConfig:
     transfer = config.transfer.model_copy(update={"recipe": racer.recipe, **alike, **drawn})
     optim = config.optim if racer.lr is None else config.optim.model_copy(update={"lr": racer.lr})
     return config.model_copy(update={"transfer": transfer, "optim": optim})
+
+
+def as_decided(given: FinetuneConfig, stored: FinetuneConfig) -> FinetuneConfig:
+    """A config that leaves the recipe to auto, with what auto wrote into a run's own; any other config as it is.
+
+    Args:
+        given: as loaded now.
+        stored: of the run, resolved.
+    """
+    now, then = given.transfer, stored.transfer
+    if now.recipe != "auto" or then.recipe == "auto":
+        return given
+    is_drawn_back = now.interpolate is False and then.interpolate == HALF
+    return decided(given, Racer(then.recipe, share=HALF if is_drawn_back else 1.0))

@@ -72,9 +72,9 @@ def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, deviation: flo
     with a true difference of mean m and standard deviation t, and d observed with standard error s, it is
     (t² d + s² m) / (t² + s²). m is t / 3 (1 point of accuracy) against random weights, which win only where it is no
     chance, and as much in favour of LP-FT, which distorts least and ends where full finetuning ends (Kumar et al.
-    2022); where labels are few and the features clearly good, in favour of LP-FT drawn back half the way, which is
-    better than both its ends then (Wortsman et al. 2022), or of the probe where that does not race. Many images decide
-    alone.
+    2022); where labels are few and the features clearly good, in favour of LP-FT drawn back half the way (Wortsman et
+    al. 2022), which was better than both its ends there in `scripts/bench/transfer.py`, or of the probe where that does
+    not race. Many images decide alone.
 
     Args:
         results: of all racers on the same images.
@@ -94,10 +94,11 @@ def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, deviation: flo
 
 def _favoured(racers: Collection[Racer], is_clear: bool) -> list[Racer]:
     """Those that are expected to be better than others before any has run."""
-    drawn_back = [racer for racer in racers if racer.share < 1]
-    if is_clear:
-        return drawn_back or [racer for racer in racers if racer == PROBE]
-    return [racer for racer in racers if racer.recipe == "lp-ft" and racer not in drawn_back]
+    shares = {racer.share for racer in racers if racer.recipe == "lp-ft"}
+    if is_clear and not any(share < 1 for share in shares):
+        return [racer for racer in racers if racer == PROBE]
+    wanted = (min if is_clear else max)(shares, default=1.0)
+    return [racer for racer in racers if racer.recipe == "lp-ft" and racer.share == wanted]
 
 
 def _gain(result: Result, reference: Result, prior: float, deviation: float) -> float:

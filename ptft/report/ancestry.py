@@ -10,7 +10,7 @@ from ptft.config.wording import rounded
 from ptft.data.sources.listing import printable
 from ptft.errors import CheckpointError
 from ptft.models.outline import outline
-from ptft.report.measure import Measure, told_steps
+from ptft.report.measure import Measure, told_averages, told_steps
 from ptft.report.task_report import report_of
 from ptft.train.metrics import wilson_interval
 from ptft.transfer.origin import is_name
@@ -90,17 +90,6 @@ def verify_checkpoint(path: Path) -> dict[str, Any]:
     return described | {"digest": found.digest, "num_tensors": len(found.tensors), "checks": checks}
 
 
-def _averages(described: dict[str, Any]) -> str:
-    """What was averaged to get these weights."""
-    if described["has_ema"]:
-        return ", averaged weights (EMA)"
-    if described["souped"]:
-        return f", averaged over the seeds {', '.join(map(str, described['souped']))} (soup)"
-    if described["interpolated"] is not None:
-        return f", {described['interpolated']:g} of the way from the start of finetuning to its end (WiSE-FT)"
-    return ""
-
-
 def _views(described: dict[str, Any]) -> str:
     return f", {described['num_views']} views of each judged" if described["num_views"] > 1 else ""
 
@@ -125,7 +114,8 @@ def tell_checkpoint(described: dict[str, Any]) -> str:
         f"{described['path']}: {described['command']} of {described['lineage'][-1]['model']}, "
         f"step {described['step']:,} of {described['num_steps']:,}",
         f"  digest      {described['digest']} (verified)",
-        f"  parameters  {described['num_parameters']:,}{_averages(described)}",
+        f"  parameters  {described['num_parameters']:,}{', averaged weights (EMA)' if described['has_ema'] else ''}"
+        f"{told_averages(described)}",
         *([f"  stages      {', '.join(described['stages'])}"] if described["stages"] else []),
         *_outputs(described),
         f"  images      {described['image_size']}x{described['image_size']}, {channels}, "

@@ -5,6 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def told_averages(described: Mapping[str, Any]) -> str:
+    """What was averaged to get weights, with a comma before it; nothing for weights as trained.
+
+    Args:
+        described: `interpolated` and `souped` of a checkpoint's metadata, if any.
+    """
+    if seeds := described.get("souped"):
+        return f", averaged over the seeds {', '.join(map(str, seeds))} (soup)"
+    share = described.get("interpolated")
+    return "" if share is None else f", {share:g} of the way from the start of finetuning to its end (WiSE-FT)"
+
+
 def told_steps(count: int) -> str:
     """`1,200 steps`; a probe takes `1 step`."""
     return f"{count:,} step{'' if count == 1 else 's'}"

@@ -8,7 +8,7 @@ from ptft.report.charts import draw_loss, draw_measure
 from ptft.report.console import duration
 from ptft.report.evidence import Evidence
 from ptft.report.leak_sections import leak_sections
-from ptft.report.measure import told_steps
+from ptft.report.measure import told_averages, told_steps
 from ptft.report.page import Block, Code, Fact, Fold, Graph, Node, Page, Prose, Section, Table, left_out
 from ptft.report.picture_sections import picture_sections
 from ptft.report.run_record import RunRecord
@@ -48,15 +48,10 @@ def _facts(run: RunRecord) -> list[Fact]:
     summary = run.summary or {}
     return [
         *report_of(run.task).facts(run),
-        Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}{_drawn_back(summary)}"),
+        Fact("final checkpoint", f"step {summary['best_step']:,}", f"of {summary['steps']:,}{told_averages(summary)}"),
         Fact("training", duration(summary["seconds"]), summary["reason"]),
         _trained_on(run, summary),
     ]
-
-
-def _drawn_back(summary: dict[str, Any]) -> str:
-    share = summary.get("interpolated")
-    return "" if share is None else f", then {share:g} of the way from the start to there"
 
 
 def _trained_on(run: RunRecord, summary: dict[str, Any]) -> Fact:

@@ -57,6 +57,7 @@ class Summary:
             "num_nonfinite": self.num_nonfinite,
             "best_step": metadata.step,
             "interpolated": metadata.interpolated,
+            "souped": list(metadata.souped),
             "seconds": round(self.seconds, 3),
             "classes": list(metadata.classes),
             "num_views": metadata.num_views,

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from ptft.config.yaml_text import one_line
 from ptft.errors import DataError, UsageError
-from ptft.settings import RunConfig, RunConfigT
+from ptft.race.racers import as_decided
+from ptft.settings import FinetuneConfig, RunConfig, RunConfigT
 
 if TYPE_CHECKING:
     from ptft.checkpoint import Metadata
@@ -56,7 +57,6 @@ _LEFT_OPEN: Final = {
     "model.in_channels",
     "data.image_size",
     "transfer.from",
-    "transfer.recipe",
     "optim.lr",
     "data.validation_per_class",
     "train.batch_size",
@@ -96,7 +96,7 @@ def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift,
     Raises:
         UsageError: a change is allowed by itself and contradicts the rest of the run's config.
     """
-    before, now = flat(stored.model_dump(mode="json")), flat(given.model_dump(mode="json"))
+    before, now = flat(stored.model_dump(mode="json")), flat(_as_decided(stored, given).model_dump(mode="json"))
     changed = {key: now.get(key) for key in (before | now) if _differs(key, before, now)}
     drift = ConfigDrift(
         refused=tuple(f"{key}: {_step(key, before, now)}" for key in changed if key not in MAY_CHANGE),
@@ -116,6 +116,12 @@ def compare_configs(stored: RunConfigT, given: RunConfigT) -> tuple[ConfigDrift,
         raise UsageError(
             f"with the run's other keys: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
         ) from error
+
+
+def _as_decided(stored: RunConfig, given: RunConfig) -> RunConfig:
+    if isinstance(stored, FinetuneConfig) and isinstance(given, FinetuneConfig):
+        return as_decided(given, stored)
+    return given
 
 
 def flat(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def interpolate(
     if not isinstance(config, FinetuneConfig) or not config.transfer.interpolate:
         return
     end = checkpoint.on_every_rank(ranks, lambda: checkpoint.read(folder.best if score else folder.last))
-    if end.metadata.interpolated is not None:
+    if end.metadata.interpolated is not None or end.metadata.souped:
         return
     shares = SHARES if config.transfer.interpolate is True else (config.transfer.interpolate,)
     found = {share: _score(prepared, end, share, score) for share in shares}

@@ -60,7 +60,7 @@ def cook(
         f"validation; alone {told}."
     )
     taste([found[seed] for seed in kept])
-    replace_best(folder, own, prepared.classifier, scores, {"souped": tuple(kept)})
+    replace_best(folder, own, prepared.classifier, scores, {"souped": tuple(kept), "interpolated": None})
 
 
 def choose(

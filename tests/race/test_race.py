@@ -17,7 +17,7 @@ from ptft.race.decide import Course, decide
 from ptft.race.folds import folds_of
 from ptft.race.nearness import Nearness
 from ptft.race.pace import allowance, pace
-from ptft.race.racers import PROBE, Racer, decided, racers_of
+from ptft.race.racers import PROBE, Racer, count_runners, decided, racers_of
 from ptft.race.results import Result, _gain, best_of_each, winner_of
 from ptft.report.console import Console
 from ptft.settings import FinetuneConfig
@@ -120,7 +120,11 @@ def test_weights_drawn_back_race_where_nothing_else_becomes_of_the_end() -> None
         return [racer.share for racer in racers if racer.recipe == "lp-ft"]
 
     assert shares() == shares(l2_sp=0.01) == shares(bn="frozen") == [1.0, 0.5]
-    assert shares(interpolate=True) == shares(interpolate=0.3) == shares(soup=2) == [1.0]
+    assert shares(interpolate=True) == shares(soup=2) == [1.0]
+    assert shares(interpolate=0.3) == [0.3]
+    own = racers_of(config(transfer={"interpolate": 0.3}), has_own_head=True)
+    assert {(racer.recipe, racer.share) for racer in own} == {("full", 0.3), ("lp-ft", 0.3)}
+    assert count_runners(own) == {"full": 4, "lp-ft": 1}
     drawn_back = decided(config(), Racer("lp-ft", 0.01, 0.5))
     assert (drawn_back.transfer.recipe, drawn_back.optim.lr, drawn_back.transfer.interpolate) == ("lp-ft", 0.01, 0.5)
     assert decided(config(transfer={"interpolate": 0.3}), CALM).transfer.interpolate == 0.3

@@ -51,7 +51,9 @@ def test_random_weights_and_the_probe_race_and_the_task_has_its_own_score(
     assert lr == 0.03
     assert f"In config.yaml: transfer.recipe: {recipe}" in result.err
     assert f"{unit} " in next(line for line in result.err.splitlines() if line.startswith("auto: chose"))
-    explicit = config(tmp_path / "b.yaml", TASKS[unit], transfer={"recipe": recipe}, optim={"name": "sgd", "lr": lr})
+    own = yaml.safe_load(Path("a/config.yaml").read_text())["transfer"]
+    transfer = {key: own[key] for key in ("recipe", "interpolate")}
+    explicit = config(tmp_path / "b.yaml", TASKS[unit], transfer=transfer, optim={"name": "sgd", "lr": lr})
     same = ptft("finetune", explicit, "--from", source, "--out", "b")
     assert "auto:" not in same.err
     one, other = (checkpoint.read(path).weights() for path in (result.path, same.path))

@@ -12,7 +12,7 @@ class Auto(Full):
     """Short races decide between recipes and learning rates (Jamieson & Talwalkar 2016, "Non-stochastic best arm
     identification and hyperparameter optimization"); see `ptft.race`. Before they have it is full finetuning."""
 
-    summary = "Short races of probe, full, lp-ft and random decide, on the learning rate too. The default."
+    summary = "Short races of probe, full, lp-ft (all or half the way) and random decide, on the lr too. The default."
 
 
 class RaceConfig(Config):
