@@ -95,7 +95,12 @@ PageOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", parser=user_path, help="Folder of images (or a CSV file) to use instead."),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        parser=user_path,
+        help="Folder of images, CSV file or packed folder, in place of the data of the config (or checkpoint).",
+    ),
 ]
 
 CacheDirOption = Annotated[
@@ -104,12 +109,14 @@ CacheDirOption = Annotated[
         "--cache-dir",
         metavar="DIR",
         parser=user_path,
-        help="Where decoded images and measured speeds are kept. Default: $PTFT_CACHE_DIR or ~/.cache/ptft.",
+        help="Where decoded images and measured speeds are kept. Default: $PTFT_CACHE_DIR, $XDG_CACHE_HOME/ptft or "
+        "~/.cache/ptft.",
     ),
 ]
 NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Decode and measure anew, and keep nothing.")]
 VerifyCacheOption = Annotated[
-    bool, typer.Option("--verify-cache", help="Compare every image file and every kept pixel with when it was decoded.")
+    bool,
+    typer.Option("--verify-cache", help="Check image files and kept pixels against the checksums taken at decoding."),
 ]
 
 
@@ -257,7 +264,7 @@ def evaluate(
 @app.command()
 def score(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CKPT", parser=user_path, help="Checkpoints, or what else --from takes.")
+        list[Path], typer.Argument(metavar="SOURCE", parser=user_path, help="Checkpoints, or what else --from takes.")
     ],
     data: Annotated[
         Path,
@@ -302,7 +309,7 @@ def score(
 def predict(
     checkpoint: CheckpointArgument,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", parser=user_path, help="Images or folders.")],
-    format_: Annotated[str, typer.Option("--format", metavar="csv|jsonl", help="One row an image.")] = "csv",
+    format_: Annotated[str, typer.Option("--format", metavar="csv|jsonl", help="Of the rows, one an image.")] = "csv",
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes a jsonl row lists.")] = 1,
 ) -> None:
     """Name the class of each image. One row each: path,label,probability."""
@@ -333,7 +340,7 @@ def leak(
     verify_cache: VerifyCacheOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Is the test set clean? Test images that training, or its source, has seen. Exit code 0 also when there are."""
+    """Find test images that training has seen, or its source's training. Exit code 0 even if there are some."""
     from ptft.commands.given import cache_options, check_apart
     from ptft.commands.leak import check_checkpoint, check_pictures, write_pictures
     from ptft.commands.leak_page import page_of_leak
@@ -358,7 +365,7 @@ def leak(
 @app.command()
 def inspect(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", parser=user_path, help="A checkpoint, or whatever --from takes.")
+        Path, typer.Argument(metavar="SOURCE", parser=user_path, help="A checkpoint, or whatever --from takes.")
     ],
     verify: Annotated[bool, typer.Option("--verify", help="Check every part, and say what was checked.")] = False,
     as_json: JsonOption = False,
@@ -498,7 +505,10 @@ def check(
 def list_(
     what: Annotated[
         str,
-        typer.Argument(metavar="models|datasets|tasks|objectives|augmentations|optimizers|schedules|recipes|trackers"),
+        typer.Argument(
+            metavar="WHAT",
+            help="models, datasets, tasks, objectives, augmentations, optimizers, schedules, recipes or trackers.",
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -513,7 +523,7 @@ def list_(
 @app.command()
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", parser=user_path, help="Where to write the two files.")
+        Path, typer.Argument(metavar="[DIR]", parser=user_path, help="Where to write the files.")
     ] = Path(),
 ) -> None:
     """Write a commented pair of configs to start from. pretrain.yaml, finetune.yaml and their schemas."""

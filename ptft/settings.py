@@ -29,7 +29,7 @@ _EPOCHS, _LEAST_STEPS = 20, 200
 
 
 class TrainConfig(Config):
-    """How long and how precisely to train. Give one of steps, epochs, examples."""
+    """How long and how precisely to train. Give at most one of steps, epochs, examples."""
 
     steps: Annotated[int, Field(ge=1, examples=[1000])] | None = None
     """Optimizer steps."""
@@ -41,9 +41,9 @@ class TrainConfig(Config):
     batch_size: Annotated[int, Field(ge=1, le=1 << 20, examples=[128])] | None = None
     """Images per step, over all ranks. Default: 128; 32 below 2,000 training images."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of the forward pass; `auto` measures at the start. fp16 needs a GPU."""
+    """Number format of the forward pass; `auto` times those that fit and takes the fastest. fp16 needs a GPU."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Order of pixels and channels in memory; `auto` measures at the start."""
+    """Order of pixels and channels in memory; `auto` times both and takes the faster."""
     compile: bool = False
     """Steps through torch.compile, meant for long runs on GPUs: the first step takes up to a minute more. Evaluation is
     not compiled."""
@@ -75,10 +75,10 @@ class TrainConfig(Config):
     """Many ranks: batch norm takes its statistics of the whole micro-batch of all ranks, not of each rank's part. GPUs
     only."""
     compress_gradients: Literal["none", "bf16"] = "none"
-    """Many ranks: how gradients travel. `bf16` halves the bytes and rounds each to 8 bits."""
+    """Many ranks: how gradients travel. `bf16` halves the bytes: each number keeps 8 significant bits."""
     deterministic: Literal["fixed", "elastic"] = "fixed"
-    """`fixed`: the same ranks give the same weights, others the same up to rounding. `elastic`, on CPUs: the same bits
-    on any number of ranks, also one, up to `accumulate`, whose micro-batches are dealt to them; precision and
+    """`fixed`: as many ranks give the same bits again, more or fewer the same up to rounding. `elastic`, on CPUs: the
+    same bits on any number of ranks from 1 to `accumulate`, whose micro-batches are dealt to them; precision and
     memory_format `auto` are then fp32 and contiguous, and each rank computes with one thread."""
 
     @model_validator(mode="after")
@@ -120,7 +120,7 @@ class CheckpointConfig(Config):
     """When to save."""
 
     every: Period | None = None
-    """Time between checkpoints; at the end there is always one. Default: an epoch, at most 20 times a run."""
+    """Time between checkpoints; at the end there is always one. Default: once an epoch, at most 20 times in a run."""
     keep: int = Field(2, ge=1)
     """How many of the latest checkpoints stay."""
 

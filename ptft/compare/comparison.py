@@ -194,3 +194,10 @@ def told(difference: Spread) -> str:
 def per_class(labels: Labels) -> str:
     """`5 labels a class`, `all labels`."""
     return "all labels" if labels == "all" else f"{labels} {'label' if labels == 1 else 'labels'} a class"
+
+
+def as_good_at(name: Arm, arm: ArmResult, gain: Gain) -> str:
+    """The step at which an arm is as good as random weights at their end, in words; a probe takes no steps."""
+    if gain.steps_to_baseline is None:
+        return "never"
+    return "at once" if name == "probe" else f"{gain.steps_to_baseline:,} of {arm.num_steps:,}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ptft.compare.comparison import ArmResult, Comparison, Point, per_class
+from ptft.compare.comparison import ArmResult, Comparison, Point, as_good_at, per_class
 from ptft.compare.design import ARM_NAMES, Arm, told_seeds
 from ptft.compare.verdict import Verdict
 from ptft.config.yaml_text import to_yaml
@@ -162,7 +162,7 @@ def _gain(point: Point, name: Arm, arm: ArmResult) -> list[str | Cell]:
         _interval(gain.difference, "+.1f"),
         gain.verdict,
         Cell(f"{gain.p_value:.2g}", gain.p_value),
-        Cell("never", None) if step is None else Cell(f"{step:,} of {arm.num_steps:,}", step),
+        Cell(as_good_at(name, arm, gain), step),
         Cell("–", None) if gain.worth is None else Cell(f"{gain.worth} labels", gain.worth.labels),
     ]
 
@@ -178,6 +178,7 @@ def _learning_rates(points: Sequence[Point]) -> list[Block]:
         ]
         for point in points
         for name, arm in point.arms.items()
+        if name != "probe"
         for lr, top1 in arm.choice.tried.items()
     ]
     columns = ["labels a class", "arm", "learning rate", "validation accuracy", ""]

@@ -1,6 +1,6 @@
 """A comparison as tables on the console."""
 
-from ptft.compare.comparison import ArmResult, Comparison, Point, per_class
+from ptft.compare.comparison import ArmResult, Comparison, Point, as_good_at, per_class
 from ptft.compare.design import ARM_NAMES, Arm, told_seeds
 from ptft.report.console import Console
 
@@ -16,7 +16,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     )
     console.table(
         ["labels a class", *(ARM_NAMES[name] for name in names)],
-        [[str(point.labels), *(_accuracy(point.arms[name]) for name in names)] for point in points],
+        [[str(point.labels), *(_accuracy(name, point.arms[name]) for name in names)] for point in points],
     )
     console.say("\nagainst random weights, paired by seed and image:")
     console.table(
@@ -34,15 +34,15 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.say(f"  The verdict below allows for {len(points)} looks at once (Holm); `alone` does not.")
 
 
-def _accuracy(arm: ArmResult) -> str:
+def _accuracy(name: Arm, arm: ArmResult) -> str:
     interval = arm.top1.interval(".1f")
-    return f"{100 * arm.top1.mean:.1f} %" + (f" ({interval})" if interval else "") + f", lr {arm.choice.lr:g}"
+    lr = "" if name == "probe" else f", lr {arm.choice.lr:g}"
+    return f"{100 * arm.top1.mean:.1f} %" + (f" ({interval})" if interval else "") + lr
 
 
 def _gain(point: Point, name: Arm, arm: ArmResult) -> list[str]:
     gain = arm.gain
     assert gain is not None
-    step = "never" if gain.steps_to_baseline is None else f"{gain.steps_to_baseline:,} of {arm.num_steps:,}"
     return [
         str(point.labels),
         ARM_NAMES[name],
@@ -50,6 +50,6 @@ def _gain(point: Point, name: Arm, arm: ArmResult) -> list[str]:
         gain.difference.interval("+.1f") or "–",
         gain.verdict,
         f"{gain.p_value:.2g}",
-        step,
+        as_good_at(name, arm, gain),
         "–" if gain.worth is None else str(gain.worth),
     ]

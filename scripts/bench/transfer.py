@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -51,6 +52,8 @@ GRIDS: dict[RecipeName, tuple[float | None, ...]] = {
     "probe": (None,),
     "random": (0.01, 0.03, 0.1, 0.3),
 }
+Accuracies = NDArray[np.float64]
+"""In [0, 1], one a draw."""
 RIVALS: tuple[RecipeName, ...] = ("full", "probe", "random")
 RIVAL_TOOLS = ("fastai", "timm")
 
@@ -156,12 +159,11 @@ class Cell:
         with silent() as console:
             return prepare_finetune(self.config(recipe, None, draw), self.source[1], Surroundings.of(console))
 
-    def best(self, recipe: RecipeName) -> tuple[float, str]:
-        """Mean test accuracy over the draws at the best learning rate, and that learning rate."""
-        lrs = GRIDS[recipe]
-        means = {lr: float(np.mean([self.run(recipe, lr, draw) for draw in range(self.draws)])) for lr in lrs}
-        lr = max(means, key=lambda lr: means[lr])
-        return means[lr], "" if lr is None else f"{lr:g}"
+    def best(self, recipe: RecipeName) -> tuple[Accuracies, str]:
+        """Test accuracy of every draw at the learning rate of the best mean, and that learning rate."""
+        found = {lr: np.array([self.run(recipe, lr, draw) for draw in range(self.draws)]) for lr in GRIDS[recipe]}
+        lr = max(found, key=lambda lr: found[lr].mean())
+        return found[lr], "" if lr is None else f"{lr:g}"
 
     def choices(self) -> str:
         """What auto chose in each draw."""
@@ -173,8 +175,9 @@ PRECISION = ["fp32"]
 
 def _chosen(folder: Path) -> str:
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    recipe = str(config["transfer"]["recipe"])
-    return recipe if recipe == "probe" else f"{recipe} {config['optim']['lr']:g}"
+    recipe, share = str(config["transfer"]["recipe"]), config["transfer"]["interpolate"]
+    lr = "" if recipe == "probe" else f" {config['optim']['lr']:g}"
+    return f"{recipe}{lr}" + (f" × {share:g}" if share else "")
 
 
 def main() -> None:
@@ -234,18 +237,26 @@ def _row(cell: Cell, recipes: Sequence[RecipeName], python: Path | None) -> list
     found = {recipe: cell.best(recipe) for recipe in recipes}
     logistic = float(np.mean([cell.logistic(draw) for draw in range(cell.draws)]))
     rivals = [np.mean([cell.rival(kind, python, draw) for draw in range(cell.draws)]) for kind in RIVAL_TOOLS if python]
-    best = max((found[recipe][0] for recipe in RIVALS if recipe in found), default=float("nan"))
-    difference = f"{100 * (found['auto'][0] - best):+.1f}" if "auto" in found else ""
-    columns = [f"{100 * top1:.1f}" + (f" ({lr})" if lr else "") for top1, lr in found.values()]
+    columns = [f"{100 * top1.mean():.1f}" + (f" ({lr})" if lr else "") for top1, lr in found.values()]
     return [
         f"{cell.source[0]} → {cell.target[0]}",
         cell.labels or "all",
         *columns,
         f"{100 * logistic:.1f}",
         *(f"{100 * top1:.1f}" for top1 in rivals),
-        difference,
+        _difference(found),
         cell.choices() if "auto" in found else "",
     ]
+
+
+def _difference(found: dict[RecipeName, tuple[Accuracies, str]]) -> str:
+    """Of auto and the best of the others in points, with the standard error over the draws, which both had."""
+    others = [found[recipe][0] for recipe in RIVALS if recipe in found]
+    if "auto" not in found or not others:
+        return ""
+    points = 100 * (found["auto"][0] - max(others, key=lambda top1: float(top1.mean())))
+    error = points.std(ddof=1) / len(points) ** 0.5 if len(points) > 1 else float("nan")
+    return f"{points.mean():+.1f} ± {error:.1f}"
 
 
 def _table(rows: Sequence[Sequence[Any]], recipes: Sequence[str], tools: Sequence[str]) -> str:

@@ -70,14 +70,17 @@ def test_stderr_has_the_plan_and_the_table(place: Path) -> None:
     assert "optim.lr is not used" in said
     assert "worth labels" in said
     assert re.search(r"leak check: \d of 8 test images seen in training", said)
-    assert "frozen probe" in said
+    probes = [line for line in said.splitlines() if re.match(r"\s+\S+\s+frozen probe ", line)]
+    assert probes
+    assert all(re.search(r"  (at once|never)  ", line) for line in probes)
+    assert said.count(", lr ") == 2 * len(probes)
     assert "Give others in compare.lrs" in said
 
 
 def test_the_page_has_the_verdict_the_pictures_and_every_learning_rate(place: Path) -> None:
     page = (place / "runs/run-compare/report.html").read_text()
     assert page.count("<svg viewBox") >= 3
-    assert "All 10 that were tried" in page
+    assert "All 8 that were tried" in page
     assert "Too few seeds to tell" in page
     assert "ptft compare run.yaml --from source/checkpoints/best.pt --json" in page
 

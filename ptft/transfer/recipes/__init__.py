@@ -75,8 +75,8 @@ class TransferConfig(Config):
     true chooses it on validation. Needs a start whose head means something: recipe lp-ft, or the source's own
     classes."""
     co_tuning: Annotated[float, Field(gt=0, examples=[2.3])] | None = None
-    """λ of Co-Tuning (You et al. 2020): the source's head goes on naming source classes, those that it found in each
-    target class's training images before the first step; λ times its loss is added. Null is off."""
+    """λ of Co-Tuning (You et al. 2020): the source's head is kept and trained, too, to name the source classes that
+    each target class's training images looked like before the first step; λ times its loss is added. Null is off."""
     soup: Annotated[int, Field(ge=2, examples=[3])] | None = None
     """Greedy soup (Wortsman et al. 2022): finetunes with this many seeds, one after the other, and averages the weights
     of those that validation gains from; batch-norm statistics are measured anew. Needs the start of `interpolate`."""
