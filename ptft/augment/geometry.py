@@ -140,7 +140,7 @@ def _taps(start: Tensor, length: Tensor, size: int, side: int) -> tuple[Tensor, 
         places: int64 (B, size, K), of pixels of the image.
         weights: float32 (B, size, K), of sum 1.
     """
-    count = math.ceil(2 * max(side / size, 1.0)) + 1
+    count = math.ceil(2 * max(side / size, 1.0))
     # float64: a last-bit difference between devices must not move a triangle by a pixel.
     scale = length.to(torch.float64)[:, None] / size
     reach = scale.clamp(min=1)

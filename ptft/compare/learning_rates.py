@@ -1,5 +1,6 @@
 """Which learning rate each arm gets, judged by validation alone."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Choice:
     Attributes:
         lr: the chosen one.
         tried: learning rate -> mean validation top1 over the tuning seeds, rising in learning rate.
-        is_at_edge: the best is the smallest or greatest that was tried: a better one may lie beyond.
+        is_at_edge: the best is the smallest or greatest of several that were tried: a better one may lie beyond.
     """
 
     lr: float
@@ -62,12 +63,16 @@ def chosen_cells(setting: Setting, place: Place, choice: Choice) -> list[Cell]:
 
 
 def _choose(setting: Setting, place: Place, grid: Sequence[float]) -> Choice:
-    scores: dict[float, tuple[float, float]] = {}
+    """The best by mean accuracy, then mean loss; one at which a seed diverged only where there is no other."""
+    scores: dict[float, tuple[bool, float, float]] = {}
     for lr in grid:
-        found = [validation_of(setting, cell) for cell in tuning_cells(setting, place, (lr,))]
-        scores[lr] = (sum(top1 for top1, _ in found) / len(found), -sum(loss for _, loss in found) / len(found))
+        top1s, losses = zip(
+            *(validation_of(setting, cell) for cell in tuning_cells(setting, place, (lr,))), strict=True
+        )
+        scores[lr] = (all(map(math.isfinite, losses)), sum(top1s) / len(top1s), -sum(losses) / len(losses))
     best = max(grid, key=lambda lr: scores[lr])
-    return Choice(best, {lr: top1 for lr, (top1, _) in scores.items()}, best in (grid[0], grid[-1]))
+    is_at_edge = len(grid) > 1 and best in (grid[0], grid[-1])
+    return Choice(best, {lr: top1 for lr, (_, top1, _) in scores.items()}, is_at_edge)
 
 
 def widened(grid: tuple[float, ...], best: float) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     )
     for point in points:
         for name, arm in point.arms.items():
-            if arm.choice.is_at_edge and len(arm.choice.tried) > 1:
+            if arm.choice.is_at_edge:
                 console.say(
                     f"  {ARM_NAMES[name]}, {per_class(point.labels)}: the best learning rate, {arm.choice.lr:g}, is "
                     f"at the edge of those tried. Give others in compare.lrs.{name}."

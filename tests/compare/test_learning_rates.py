@@ -106,6 +106,17 @@ def test_a_learning_rate_that_diverges_loses(tmp_path: Path) -> None:
     assert choices["random"].tried[0.3] == 0.0
 
 
+def test_a_learning_rate_at_which_one_seed_diverges_loses_whatever_the_others_reach(tmp_path: Path) -> None:
+    choices, _ = choose(tmp_path, lambda cell: (0.95, math.nan)[cell.seed] if cell.lr == 0.1 else 0.4)
+    assert choices["random"].lr != 0.1
+    assert choices["random"].tried[0.1] == pytest.approx(0.475)
+
+
+def test_a_single_learning_rate_is_at_no_edge(tmp_path: Path) -> None:
+    choices, _ = choose(tmp_path, peak(0.1), lrs={"random": [0.1]})
+    assert not choices["random"].is_at_edge
+
+
 def test_a_grid_grows_in_its_own_rhythm() -> None:
     assert widened((0.03, 0.1, 0.3), 0.03) == (0.01, 0.03, 0.1, 0.3)
     assert widened((0.03, 0.1, 0.3), 0.3) == (0.03, 0.1, 0.3, 1.0)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,12 @@ def test_random_weights_are_others_for_each_seed_and_draw(sources: dict[str, Pat
     drawn = [fingerprint_of(start.random(CLOTHES, *which).state_dict()) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert len(set(drawn)) == 4
     assert fingerprint_of(start.random(CLOTHES, 1, 1).state_dict()) == drawn[-1]
+
+
+def test_the_zero_is_another_ones_for_other_statistics_of_the_images(sources: dict[str, Path]) -> None:
+    start = Start.read(sources["learnt"], None)
+    other = replace(start, format=replace(start.format, mean=(0.1,), std=(0.9,)))
+    assert other.architecture != start.architecture == replace(start, path=Path("b.pt")).architecture
 
 
 def test_the_digest_told_is_that_of_the_checkpoint_not_of_its_source(

@@ -18,7 +18,8 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
 
         g = sum_i b s_i / (a + b s_i),  a = g / m'm,  b = (N - g) / |F m - y|^2,  s_i the eigenvalues of F'F.
 
-    LogME is the mean over classes, divided by N. Features are as they come, as in the paper.
+    LogME is the mean over classes, divided by N. Features are as they come, as in the paper, but for a common factor:
+    the maximum does not depend on it, the way there does, so it makes their mean square 1.
 
     Args:
         features: float (N, D).
@@ -27,6 +28,7 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
     from scipy.linalg import eigh
 
     rows = features.astype(np.float64)
+    rows /= max(np.sqrt(np.mean(rows**2)), 1e-30)
     # All that is needed of F'F beyond its N x N form are zeros, which the terms in `num_dims` stand for.
     is_wide = rows.shape[1] > rows.shape[0]
     squares, vectors = eigh(rows @ rows.T if is_wide else rows.T @ rows)

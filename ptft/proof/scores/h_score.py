@@ -17,8 +17,7 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    rows = features.astype(np.float64)
-    rows -= rows.mean(axis=0)
+    rows = centred(features.astype(np.float64))
     covariance = rows.T @ rows / len(rows)
     scale = np.trace(covariance) / len(covariance)
     if scale <= 0:
@@ -35,6 +34,16 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
     return float((1 - w) * np.sum(counts[present] / len(rows) * distances))
 
 
+def centred(rows: np.ndarray) -> np.ndarray:
+    """Columns less their means; those that are the same for all up to rounding become 0.
+
+    Args:
+        rows: float64 (N, D).
+    """
+    mean = rows.mean(axis=0)
+    return np.where(rows.std(axis=0) > 1e-6 * np.abs(mean), rows - mean, 0.0)
+
+
 def shrinkage(rows: np.ndarray, covariance: np.ndarray) -> float:
     """The w of Ledoit and Wolf, in [0, 1].
 
@@ -46,4 +55,5 @@ def shrinkage(rows: np.ndarray, covariance: np.ndarray) -> float:
     d = total - np.trace(covariance) ** 2 / len(covariance)
     # sum_i |x_i x_i' - C|^2 = sum_i |x_i|^4 - N |C|^2, as the x_i x_i' have mean C.
     b = (np.sum(np.sum(rows**2, axis=1) ** 2) / len(rows) - total) / len(rows)
-    return float(min(max(b / d, 0.0), 1.0)) if d > 0 else 1.0
+    # A single column is its own scaled identity: shrinking does nothing to it.
+    return float(min(max(b / d, 0.0), 1.0)) if d > 0 else 0.0

@@ -39,6 +39,13 @@ def test_the_evidence_of_float32_features_with_dead_columns_is_that_without_them
     assert logme(dead, labels) == pytest.approx(logme(features, labels), abs=1e-4)
 
 
+def test_the_evidence_does_not_depend_on_the_scale_of_the_features() -> None:
+    features, labels = make_features(80, 10, 3, signal=1.0)
+    expected = logme(features, labels)
+    for factor in (1e-7, 1e5):
+        assert logme(factor * features, labels) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_evidence_rises_with_what_the_features_tell() -> None:
     found = [logme(*make_features(100, 10, signal=signal)) for signal in (0.0, 1.0, 2.0, 4.0)]
     assert found == sorted(found)

@@ -24,6 +24,13 @@ def test_the_score_rises_with_what_the_features_tell_up_to_one_less_than_the_cla
     assert found == sorted(found)
     assert 2.5 < found[-1] <= 3
     assert h_score(np.ones((10, 3)), np.arange(10) % 2) == 0
+    rounded = np.full((10, 3), 0.1, np.float32) * np.array([1, 2, 3.3])
+    assert h_score(rounded, np.arange(10) % 2) == 0
+
+
+def test_one_feature_is_not_shrunk() -> None:
+    labels = np.arange(20) % 2
+    assert h_score((2.0 * labels - 1)[:, None], labels) == pytest.approx(1.0)
 
 
 def test_a_class_without_images_changes_nothing() -> None:

@@ -18,7 +18,9 @@ def reference(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.n
     for fold in range(5):
         train = folds != fold
         ridge = make_pipeline(StandardScaler(), RidgeCV(PENALTIES * train.sum()))
-        answers[~train] = ridge.fit(features[train], one_hot[train]).predict(features[~train])
+        seen = features[train]
+        others = np.clip(features[~train], seen.min(axis=0), seen.max(axis=0))
+        answers[~train] = ridge.fit(seen, one_hot[train]).predict(others)
     return np.sum((answers - one_hot) ** 2, axis=1), answers.argmax(axis=1) == labels
 
 
@@ -46,6 +48,14 @@ def test_features_in_float32_with_dead_and_doubled_columns_are_as_good_as_withou
     more = np.concatenate([features, np.zeros((200, 3)), features[:, :2]], axis=1).astype(np.float32)
     found, expected = probe(more, labels, seed=0), probe(features, labels, seed=0)
     assert (found.error, found.top1) == pytest.approx((expected.error, expected.top1), abs=0.03)
+
+
+def test_a_unit_that_hardly_ever_fires_does_not_decide() -> None:
+    features, labels = make_features(200, 20, 4, signal=2.0)
+    rare = np.zeros((200, 1))
+    rare[[5, 60, 130], 0] = (1.0, 0.1, 0.01)
+    found, without = probe(np.concatenate([features, rare], axis=1), labels, seed=0), probe(features, labels, seed=0)
+    assert found.error == pytest.approx(without.error, abs=0.05)
 
 
 def test_labels_that_have_nothing_to_do_with_the_features_are_right_by_chance() -> None:
