@@ -53,16 +53,27 @@ def test_boxes_lie_inside_the_image_and_have_the_area_and_ratio_asked_for(make_d
     assert ratio.log().mean().item() == pytest.approx(0.0, abs=0.05 * math.log(2))
 
 
+def test_boxes_lie_anywhere_down_and_across_independently(make_draws) -> None:
+    boxes, _ = random_boxes(make_draws(torch.arange(4000)), 64, (0.25, 0.25), 1.0)
+    assert [corner.unique().tolist() for corner in boxes[:, :2].unbind(1)] == [[*range(33)]] * 2
+    assert abs(stats.pearsonr(*boxes[:, :2].T.numpy()).statistic) < 0.05
+
+
 def test_full_area_and_ratio_one_is_the_whole_image(make_draws) -> None:
     boxes, fits = random_boxes(make_draws(torch.arange(100)), 65, (1.0, 1.0), 1.0)
     assert fits.all()
     assert boxes.unique(dim=0).tolist() == [[0, 0, 65, 65]]
 
 
-def test_where_no_candidate_fits_the_box_is_the_whole_image_and_nothing_is_erased(make_draws) -> None:
+def test_where_no_candidate_fits_the_box_is_the_whole_image_and_nothing_is_erased(
+    make_images, make_draws, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boxes, fits = random_boxes(make_draws(torch.arange(100)), 28, (4.0, 4.0), 1.0)
     assert not fits.any()
     assert boxes.unique(dim=0).tolist() == [[0, 0, 28, 28]]
+    monkeypatch.setattr("ptft.augment.boxes._ERASED_AREA", (4.0, 4.0))
+    images = make_images(100)
+    assert torch.equal(random_erasing(images, make_draws(torch.arange(100)), 1.0), images)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -88,12 +99,13 @@ def test_erasing_strikes_with_its_probability_and_its_mean_area(make_draws, p: f
         assert erased[struck].float().mean().item() == pytest.approx(0.2, abs=0.02)
 
 
-def test_erased_boxes_are_up_to_ten_thirds_as_long_as_wide(make_draws) -> None:
+def test_erased_boxes_are_2_to_40_percent_large_and_up_to_ten_thirds_as_long_as_wide(make_draws) -> None:
     images = torch.zeros(1000, 1, 96, 96)
     images[..., ::2] = 200
     erased = random_erasing(images, make_draws(torch.arange(1000)), 1.0)[:, 0] == 100
     heights, widths = erased.any(dim=2).sum(dim=1), erased.any(dim=1).sum(dim=1)
-    large = heights * widths > 0.1 * 96**2
-    ratios = (heights / widths)[large]
+    areas = heights * widths / 96**2
+    assert (areas.min().item(), areas.max().item()) == pytest.approx((0.02, 0.4), abs=0.003)
+    ratios = (heights / widths)[areas > 0.1]
     assert ratios.max().item() == pytest.approx(10 / 3, rel=0.03)
     assert ratios.min().item() == pytest.approx(3 / 10, rel=0.03)

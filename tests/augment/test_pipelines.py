@@ -69,14 +69,32 @@ def test_crops_are_of_every_area_from_the_least_to_the_whole(make_draws) -> None
     assert areas.mean() == pytest.approx(0.625, abs=0.03)
 
 
+def ramps(side: int, number: int) -> Tensor:
+    """Images whose first channel tells the row and whose second tells the column; the third is 0."""
+    ramp = torch.arange(side, dtype=torch.uint8).expand(number, side, side)
+    return torch.stack([ramp.mT, ramp, torch.zeros_like(ramp)], dim=1)
+
+
 def test_crops_are_wider_and_higher_up_to_their_ratio(make_draws) -> None:
-    ramp = torch.arange(32, dtype=torch.uint8).expand(1000, 32, 32)
-    images = torch.stack([ramp, ramp.mT, torch.zeros_like(ramp)], dim=1)
-    found = Photo(scale=0.25, ratio=2.0, **PLAIN).build(32)(images, make_draws(torch.arange(1000)))
-    widths, heights = found[:, 0, 0, -1] - found[:, 0, 0, 0] + 1, found[:, 1, -1, 0] - found[:, 1, 0, 0] + 1
+    found = Photo(scale=0.25, ratio=2.0, **PLAIN).build(32)(ramps(32, 1000), make_draws(torch.arange(1000)))
+    heights, widths = found[:, 0, -1, 0] - found[:, 0, 0, 0] + 1, found[:, 1, 0, -1] - found[:, 1, 0, 0] + 1
     ratios = widths / heights
     assert 0.4 < ratios.min().item() < 0.6
     assert 1.7 < ratios.max().item() < 2.4
+
+
+def test_crops_come_from_everywhere_in_images_larger_than_the_result(make_draws) -> None:
+    found = Photo(scale=0.3, erasing=0.0, **PLAIN).build(32)(ramps(64, 500), make_draws(torch.arange(500)))[:, :2]
+    assert found.amin(dim=(0, 2, 3)).tolist() == pytest.approx([0, 0], abs=1)
+    assert found.amax(dim=(0, 2, 3)).tolist() == pytest.approx([63, 63], abs=1)
+    assert found.mean(dim=(0, 2, 3)).tolist() == pytest.approx([31.5, 31.5], abs=1)
+
+
+def test_shifts_go_every_way_down_and_across_independently(make_draws) -> None:
+    moved = Standard(shift=4, flip=False, erasing=0.0).build(16)(ramps(16, 4000), make_draws(torch.arange(4000)))
+    shifts = moved[:, :2, 8, 8].long() - 8
+    assert [axis.unique().tolist() for axis in shifts.unbind(1)] == [[*range(-4, 5)]] * 2
+    assert abs(stats.pearsonr(*shifts.T.numpy()).statistic) < 0.05
 
 
 @pytest.mark.parametrize("side", [32, 64])

@@ -73,6 +73,12 @@ def test_of_equal_accuracies_the_one_of_less_loss_is_chosen(tmp_path: Path) -> N
     assert choices["random"].lr == 0.1
 
 
+def test_of_equal_accuracies_the_mean_loss_over_the_seeds_decides(tmp_path: Path) -> None:
+    by_seed = {0: {0.03: 0.1, 0.1: 0.4}, 1: {0.03: 1.5, 0.1: 0.4}}
+    choices, _ = choose(tmp_path, lambda cell: 0.5, lambda cell: by_seed[cell.seed].get(cell.lr, 1.0))
+    assert choices["random"].lr == 0.1
+
+
 def test_no_more_seeds_are_tuned_on_than_there_are(tmp_path: Path) -> None:
     _, ran = choose(tmp_path, peak(0.1), seeds=2, tuning_seeds=5)
     assert {cell.seed for cell in ran} == {0, 1}
@@ -100,8 +106,9 @@ def test_only_the_tuning_seeds_are_run_and_their_mean_decides(tmp_path: Path) ->
     assert {cell.seed for cell in ran} == {0, 1}
 
 
-def test_a_learning_rate_that_diverges_loses(tmp_path: Path) -> None:
-    choices, _ = choose(tmp_path, lambda cell: math.nan if cell.lr > 0.05 else 0.4)
+@pytest.mark.parametrize("top1", [0.4, 0.0])
+def test_a_learning_rate_that_diverges_loses(tmp_path: Path, top1: float) -> None:
+    choices, _ = choose(tmp_path, lambda cell: math.nan if cell.lr > 0.05 else top1)
     assert choices["random"].lr <= 0.03
     assert choices["random"].tried[0.3] == 0.0
 

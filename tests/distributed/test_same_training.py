@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from distributed.job import differing, largest_difference, run_job, weights
-from making import COLOURS, make_images, write_config
+from making import COLOURS, Ptft, make_images, write_config
 
 SIZES = (1, 2, 4)
 LIVELY: dict[str, Any] = {
@@ -146,9 +146,9 @@ def add_as_they_come() -> None:
 
 
 def test_elastic_weights_are_the_same_bits_on_any_number_of_ranks(scene: Path) -> None:
-    """Everything random is on, batch norm and a moving average too; 5 micro-batches of 2 images."""
+    """Everything random is on, batch norm and a moving average too; 5 micro-batches of 2 and 3 images."""
     lively = LIVELY | {
-        "train": {"steps": 10, "batch_size": 10, "accumulate": 5, "ema": 0.9, "deterministic": "elastic"}
+        "train": {"steps": 10, "batch_size": 13, "accumulate": 5, "ema": 0.9, "deterministic": "elastic"}
     }
     write_config(scene / "elastic.yaml", **lively)
     for size in SIZES:
@@ -158,6 +158,18 @@ def test_elastic_weights_are_the_same_bits_on_any_number_of_ranks(scene: Path) -
         out = ("--out", f"by-rank-{size}")
         assert run_job(size, "pretrain", "elastic.yaml", *out, cwd=scene, before=add_as_they_come).code == 0
     assert differing(weights(scene / "by-rank-2"), weights(scene / "by-rank-1"))
+
+
+def test_an_elastic_run_computes_with_one_thread(ptft: Ptft, tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", COLOURS, 4)
+    config = write_config(tmp_path / "run.yaml", train={"steps": 1, "deterministic": "elastic"})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert ptft("pretrain", config).code == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def tell_only_oneself() -> None:

@@ -1,7 +1,9 @@
 """`ptft score`: which checkpoint to start from, on real images, from the command line."""
 
+import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import torch
 from making import COLOURS, Ptft, make_images
 
 from ptft import checkpoint
+from ptft.data.sources import Folder
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.proof import score as score_module
+from ptft.proof.scores.worth import Worth, measure
 from ptft.proof.start import Start, fingerprint_of
 
 CLOTHES = ("T-shirt/top", "Trouser", "Dress", "Sandal", "Sneaker", "Bag")
@@ -192,6 +196,65 @@ def test_the_zero_is_another_ones_for_other_statistics_of_the_images(sources: di
     assert other.architecture != start.architecture == replace(start, path=Path("b.pt")).architecture
 
 
+def test_random_weights_are_those_of_each_model_whatever_else_is_scored(
+    ptft: Ptft, sources: dict[str, Path], photos: Path
+) -> None:
+    metadata = checkpoint.read(sources["random"]).metadata
+    wide = SmallCnn(width=8)
+    config = metadata.config | {"model": wide.model_dump()}
+    weights = wide.build(len(CLOTHES), metadata.in_channels).state_dict()
+    checkpoint.write(Path("wide.pt"), metadata.model_copy(update={"config": config}), weights)
+    alone = {
+        str(path): ptft("score", path, "--data", photos, "--json").json["ranking"][0]["random"]
+        for path in (sources["random"], "wide.pt")
+    }
+    together = ptft("score", *alone, "--data", photos, "--json").json["ranking"]
+    assert {place["checkpoint"]: place["random"] for place in together} == alone
+    assert len({random["probe"]["error"] for random in alone.values()}) == 2
+
+
+Measuring = tuple[np.ndarray, int]
+"""The features of all stages, and the seed of the folds, that a score was asked for."""
+
+
+@pytest.fixture
+def measurings(monkeypatch: pytest.MonkeyPatch) -> list[Measuring]:
+    """Each of a run; the probe of each errs by a number of its own, the second one least."""
+    asked: list[Measuring] = []
+
+    def recorded(features: np.ndarray, stages: np.ndarray, labels: np.ndarray, *, seed: int) -> Worth:
+        asked.append((stages, seed))
+        worth = measure(features, stages, labels, seed=seed)
+        errors = np.full(len(labels), (0.5, 0.3, 0.4, 0.2)[len(asked) - 1])
+        return replace(worth, probe=replace(worth.probe, errors=errors))
+
+    monkeypatch.setattr(score_module, "measure", recorded)
+    return asked
+
+
+def test_the_best_of_three_draws_of_random_weights_is_the_zero(
+    ptft: Ptft, sources: dict[str, Path], photos: Path, measurings: list[Measuring]
+) -> None:
+    (place,) = ptft("score", sources["random"], "--data", photos, "--json").json["ranking"]
+    assert (place["random"]["probe"]["error"], place["probe"]["error"]) == pytest.approx((0.3, 0.2))
+    assert len(measurings) == 4
+
+
+def test_folds_and_random_weights_are_others_for_each_seed(
+    ptft: Ptft, sources: dict[str, Path], photos: Path, measurings: list[Measuring]
+) -> None:
+    found = []
+    for seed in (0, 1):
+        document = {"seed": seed, "data": {"name": "folder", "root": str(photos), "test": 0.0, "validation": 0.0}}
+        Path("target.yaml").write_text(json.dumps(document))
+        assert ptft("score", sources["random"], "--data", "target.yaml").code == 0
+        found.append(measurings.copy())
+        measurings.clear()
+    for place, ((stages, folds), (other_stages, other_folds)) in enumerate(zip(*found, strict=True)):
+        assert folds != other_folds
+        assert np.array_equal(stages, other_stages) == (place == 3)
+
+
 def test_the_digest_told_is_that_of_the_checkpoint_not_of_its_source(
     ptft: Ptft, sources: dict[str, Path], photos: Path
 ) -> None:
@@ -203,12 +266,14 @@ def test_the_digest_told_is_that_of_the_checkpoint_not_of_its_source(
     assert place["digest"] == checkpoint.read(Path("child.pt")).digest != found.digest
 
 
-def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
+def test_the_scores_are_those_of_the_features_of_the_finetuning_to_come(
     ptft: Ptft, sources: dict[str, Path], photos: Path
 ) -> None:
-    from ptft.data.sources import Folder
     from ptft.data.task import prepare
     from ptft.inference import load_classifier
+    from ptft.proof.scores.evidence import logme
+    from ptft.proof.scores.h_score import h_score
+    from ptft.proof.scores.neighbours import neighbours_right
     from ptft.proof.scores.probe import probe
     from ptft.runtime import derive_seed
     from ptft.transfer.source import format_of
@@ -226,10 +291,13 @@ def test_the_probe_is_that_of_the_features_of_the_finetuning_to_come(
     place = ptft("score", sources["learnt"], "--data", photos, "--json").json["ranking"][0]
     assert place["probe"]["top1"] == pytest.approx(expected.top1)
     assert place["probe"]["error"] == pytest.approx(expected.error, rel=1e-3)
-    last_alone = probe(
-        stages[:, -backbone.feature_dim :].numpy(), task.train.labels.numpy(), seed=derive_seed("folds", 0)
-    )
+    last, labels = stages[:, -backbone.feature_dim :].numpy(), task.train.labels.numpy()
+    last_alone = probe(last, labels, seed=derive_seed("folds", 0))
     assert place["probe"]["error"] != pytest.approx(last_alone.error, rel=1e-2)
+    others = (place["neighbours"]["top1"], place["logme"], place["h_score"])
+    assert others == pytest.approx(
+        (neighbours_right(last, labels).mean(), logme(last, labels), h_score(last, labels)), rel=1e-3
+    )
 
 
 def test_of_many_images_a_part_is_looked_at_and_said_so(
@@ -239,6 +307,8 @@ def test_of_many_images_a_part_is_looked_at_and_said_so(
     result = ptft("score", sources["learnt"], "--data", photos, "--json")
     assert "30 of 42 training images" in result.err
     assert (result.json["num_images"], result.json["num_available"]) == (30, 42)
+    target = score_module.Target.open(Folder(name="folder", root=str(photos)), 0)
+    assert Counter(record.label for record in target.records) == dict.fromkeys(COLOURS, 10)
 
 
 def test_images_that_the_checkpoint_was_trained_on_are_said_so(
@@ -247,6 +317,10 @@ def test_images_that_the_checkpoint_was_trained_on_are_said_so(
     trained = ptft("pretrain", config).path
     assert f"{trained} was trained on these images" in ptft("score", trained, "--data", photos).err
     assert "was trained on" not in ptft("score", sources["learnt"], "--data", photos).err
+    found = checkpoint.read(sources["learnt"])
+    ancestors = (*checkpoint.read(trained).metadata.lineage, *found.metadata.lineage)
+    checkpoint.write(Path("child.pt"), found.metadata.model_copy(update={"lineage": ancestors}), found.tensors)
+    assert "child.pt was trained on these images" in ptft("score", "child.pt", "--data", photos).err
 
 
 def test_unreadable_images_are_named_once_and_left_out(ptft: Ptft, sources: dict[str, Path], photos: Path) -> None:

@@ -1,7 +1,10 @@
 """A step, its loss, its schedule and its averages, against closed forms and naive code."""
 
+import itertools
 import math
 import signal
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -16,8 +19,9 @@ from ptft.data.batches import Batch, Batches, Order
 from ptft.data.images import ResidentImages
 from ptft.data.labelling import Scale
 from ptft.data.task import Examples, Format
+from ptft.distributed.agreement import Agreement
 from ptft.distributed.place import Place
-from ptft.distributed.ranks import Ranks
+from ptft.distributed.ranks import ALONE, Ranks
 from ptft.errors import StoppedError
 from ptft.models import SmallCnn, TorchvisionCnn
 from ptft.models.outline import outline
@@ -27,6 +31,8 @@ from ptft.objectives.cross_entropy import CrossEntropy
 from ptft.objectives.mixing import Mixing
 from ptft.objectives.squared_error import SquaredError
 from ptft.runtime import seed_draws
+from ptft.stop import Stop
+from ptft.train.elastic import Elastic
 from ptft.train.optim import AdamW, Muon, Optim, Sgd, decay_groups
 from ptft.train.regime import Regime
 from ptft.train.schedule import Constant, Cosine, Linear, StepDecay
@@ -127,6 +133,75 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(accumula
         results.append((loss, norm, model.layer.weight.detach()))
     for whole, cut in zip(*results, strict=True):
         torch.testing.assert_close(cut, whole)
+
+
+def make_elastic(number: int, agreement: Agreement | None = None, **changes: object) -> Stepper:
+    exchange = Elastic(agreement or Agreement(ALONE, Stop()), len(make_batch().images), number)
+    return make_stepper(accumulate=number, exchange=exchange, cuts=False, **changes)
+
+
+@pytest.mark.parametrize("accumulate", [2, 5])
+def test_an_elastic_step_is_the_plain_one_where_batch_norm_takes_no_statistics(accumulate: int) -> None:
+    results = []
+    for make in (make_stepper, lambda **more: make_elastic(accumulate, **more)):
+        state = make_state()
+        regime = Regime.of(TransferConfig(recipe="full", bn="frozen"), state.model, num_steps=3)
+        state.optimizer = Sgd().build(state.model, regime.groups(state.model))
+        told = [make(regime=regime).step(state, make_batch(), lr=0.1) for _ in range(3)]
+        results.append((*told, state.model.state_dict()))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
+
+
+def test_an_elastic_step_moves_the_statistics_of_batch_norm_once_by_the_mean_over_its_micro_batches() -> None:
+    """Of the first layer, in front of which nothing differs, the mean over equal micro-batches is that of all."""
+    whole, cut = make_state(), make_state()
+    make_stepper().step(whole, make_batch(), lr=0.1)
+    make_elastic(3).step(cut, make_batch(), lr=0.1)
+    expected, found = (state.model.state_dict() for state in (whole, cut))
+    first = "backbone.stage1.bn."
+    assert expected[f"{first}running_mean"].abs().max() > 1e-3
+    torch.testing.assert_close(found[f"{first}running_mean"], expected[f"{first}running_mean"])
+    assert found[f"{first}num_batches_tracked"] == 1
+
+
+def test_an_elastic_step_in_channels_last_is_the_contiguous_one() -> None:
+    """A fused optimizer walks through memory, where a gradient in another layout is another gradient."""
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = make_state().model.to(memory_format=layout)
+        state = State(model, Sgd().build(model), None, GradScaler("cpu", enabled=False))
+        make_elastic(2, memory_format=layout).step(state, make_batch(), lr=0.1)
+        results.append(model.state_dict())
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
+
+
+class OneOfMany(Ranks):
+    """Goes the way of many ranks and meets nobody there."""
+
+    is_alone = False  # type: ignore[assignment]
+
+    def deal(self, rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+        return rows
+
+    def gather(self, tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+        return [tensor]
+
+
+def test_elastic_ranks_hear_of_a_signal_and_of_the_time_one_step_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute passes between two steps, each of 3 micro-batches."""
+    minutes = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
+    monkeypatch.setattr("ptft.distributed.agreement.time", clock)
+    agreement = Agreement(OneOfMany(Place()), Stop())
+    stepper, state = make_elastic(3, agreement), make_state()
+    for _ in range(3):
+        agreement.check()
+        stepper.step(state, make_batch(), lr=0.1)
+        agreement.stop.signum = signal.SIGTERM
+    assert agreement.clock() == 60
+    with pytest.raises(StoppedError) as stopped:
+        agreement.check()
+    assert stopped.value.signum == signal.SIGTERM
 
 
 def test_clipping_scales_the_gradient_to_the_norm_and_reports_the_one_before() -> None:

@@ -32,6 +32,13 @@ def test_the_vote_is_that_of_a_loop_over_images(num_images: int, num_neighbours:
     assert neighbours_right(features, labels, num_neighbours).tolist() == naive(features, labels, num_neighbours)
 
 
+def test_20_neighbours_vote_where_no_number_is_given() -> None:
+    features, labels = make_features(80, 6)
+    expected = naive(features, labels, 20)
+    assert neighbours_right(features, labels).tolist() == expected
+    assert expected not in (naive(features, labels, 1), naive(features, labels, 5))
+
+
 def test_one_neighbour_is_scikit_learns_and_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = make_features(100, 6)
     rows = (features - features.mean(axis=0)) / features.std(axis=0)

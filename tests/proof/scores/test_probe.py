@@ -35,8 +35,9 @@ def test_the_probe_is_scikit_learns_ridge_over_four_foldings(num_images: int, nu
     assert (found.error, found.top1) == pytest.approx((np.mean(errors), np.mean(right)))
 
 
-def test_many_images_are_asked_once() -> None:
-    features, labels = make_features(1500, 5, 4)
+@pytest.mark.parametrize("num_images", [1500, 2100])
+def test_many_images_are_asked_once(num_images: int) -> None:
+    features, labels = make_features(num_images, 5, 4)
     errors, right = reference(features, labels, 3)
     found = probe(features, labels, seed=3)
     assert found.errors == pytest.approx(errors, abs=1e-6)
@@ -66,6 +67,13 @@ def test_labels_that_have_nothing_to_do_with_the_features_are_right_by_chance() 
     ]
     assert np.mean(shares) == pytest.approx(0.25, abs=0.04)
     assert probe(*make_features(200, 10, 4, signal=5.0), seed=0).top1 > 0.95
+
+
+@pytest.mark.parametrize("num_dims", [100, 300])
+def test_of_many_features_that_tell_nothing_the_answer_is_how_frequent_each_class_is(num_dims: int) -> None:
+    """Its squared error is 3/4; a penalty too small for them would follow the noise."""
+    features, labels = make_features(120, num_dims, 4, signal=0.0)
+    assert probe(features, labels, seed=0).error == pytest.approx(0.75, abs=0.03)
 
 
 def test_features_that_are_all_the_same_name_the_commonest_class() -> None:
