@@ -344,15 +344,15 @@ def _normalisation(
 def _known_statistics(
     images: Images, fingerprint: str, cache: Cache | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`_statistics`, or what they were when the same images were measured earlier."""
+    """`pixel_statistics`, or what they were when the same images were measured earlier."""
     shape = tuple(images.take(torch.tensor([0])).shape)
     what = repr(("statistics", _STATISTICS_SAMPLE, decoder(), fingerprint, shape))
-    mean, std = json.loads(remembered(cache, what, lambda: json.dumps(_statistics(images)).encode()))
+    mean, std = json.loads(remembered(cache, what, lambda: json.dumps(pixel_statistics(images)).encode()))
     return tuple(mean), tuple(std)
 
 
-def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, over all training images, or some 10,000 of more, spread evenly."""
+def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, over all images, or some 10,000 of more, spread evenly."""
     stride = max(1, len(images) // _STATISTICS_SAMPLE)
     total = squares = torch.zeros(1, dtype=torch.float64)
     count = 0

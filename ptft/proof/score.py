@@ -1,7 +1,7 @@
 """Which checkpoint to start from, told from one pass of features over the target's training images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ptft.data.cache import USUAL_CACHE, Cache, CacheOptions
 from ptft.data.records import Record
 from ptft.data.sources import DataConfig
 from ptft.data.splits import split, subset
-from ptft.data.task import Examples, Format, listing_of, prepare_part
+from ptft.data.task import Examples, Format, listing_of, pixel_statistics, prepare_part
 from ptft.errors import CheckpointError, DataError
 from ptft.models.classifier import Classifier
 from ptft.proof.ranking import Measured, Ranking, rank
@@ -175,8 +175,11 @@ def _measure(
 ) -> Measured:
     """Scores of a checkpoint; those of random weights are kept in `random`, as one model may be there often."""
     if start.architecture not in random:
-        networks = (_random(start, examples, classes, seed, draw) for draw in range(NUM_DRAWS))
-        draws = [_worth(start, network, examples, seed) for network in networks]
+        # The target's own statistics, as a pretraining on it would take: then the order of checkpoints says nothing.
+        mean, std = pixel_statistics(examples.images)
+        blank = replace(start, format=replace(start.format, mean=mean, std=std))
+        networks = (_random(blank, examples, classes, seed, draw) for draw in range(NUM_DRAWS))
+        draws = [_worth(blank, network, examples, seed) for network in networks]
         random[start.architecture] = min(draws, key=lambda draw: draw.probe.error)
     worth = _worth(start, start.loaded(classes), examples, seed)
     return Measured(

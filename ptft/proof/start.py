@@ -73,7 +73,7 @@ class Start:
     @property
     def architecture(self) -> str:
         """The same for two checkpoints whose random weights would serve equally well."""
-        return f"{self.model.model_dump_json()} {self.format}"
+        return f"{self.model.model_dump_json()} {self.shape}"
 
     def random(self, classes: tuple[str, ...], seed: int = 0, draw: int = 0) -> Classifier:
         """Its model with random weights, on the CPU; others for each seed and draw."""

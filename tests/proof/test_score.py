@@ -190,10 +190,18 @@ def test_random_weights_are_others_for_each_seed_and_draw(sources: dict[str, Pat
     assert fingerprint_of(start.random(CLOTHES, 1, 1).state_dict()) == drawn[-1]
 
 
-def test_the_zero_is_another_ones_for_other_statistics_of_the_images(sources: dict[str, Path]) -> None:
-    start = Start.read(sources["learnt"], None)
-    other = replace(start, format=replace(start.format, mean=(0.1,), std=(0.9,)))
-    assert other.architecture != start.architecture == replace(start, path=Path("b.pt")).architecture
+def test_the_zero_is_the_same_whatever_statistics_the_sources_had(
+    ptft: Ptft, sources: dict[str, Path], target: Path
+) -> None:
+    found = checkpoint.read(sources["learnt"])
+    other = found.metadata.model_copy(update={"mean": (0.1,), "std": (0.9,)})
+    checkpoint.write(Path("other.pt"), other, found.tensors)
+    one, two = (
+        ptft("score", *paths, "--data", target, "--json").json["ranking"]
+        for paths in ((sources["learnt"], "other.pt"), ("other.pt", sources["learnt"]))
+    )
+    assert one == two
+    assert one[0]["random"] == one[1]["random"]
 
 
 def test_random_weights_are_those_of_each_model_whatever_else_is_scored(
