@@ -73,8 +73,8 @@ def winner_of(results: Mapping[Racer, Result], *, is_clear: bool, deviation: flo
     (t² d + s² m) / (t² + s²). m is t / 3 (1 point of accuracy) against random weights, which win only where it is no
     chance, and as much in favour of LP-FT, which distorts least and ends where full finetuning ends (Kumar et al.
     2022); where labels are few and the features clearly good, in favour of LP-FT drawn back half the way (Wortsman et
-    al. 2022), which was better than both its ends there in `scripts/bench/transfer.py`, or of the probe where that does
-    not race. Many images decide alone.
+    al. 2022), which was better there than both its ends (halves of CIFAR-10's classes, 5 and 20 labels a class, three
+    draws each), or of the probe where that does not race. Many images decide alone.
 
     Args:
         results: of all racers on the same images.
