@@ -289,11 +289,11 @@ def score(
     from ptft.commands.score import print_ranking
     from ptft.commands.score_page import page_of_score
     from ptft.proof.score import score
-    from ptft.report.page import check_replaceable, write_page
+    from ptft.report.page import check_page, write_page
     from ptft.runtime import memory_errors
 
     if page is not None:
-        check_replaceable(page, "--page")
+        check_page(page, "--page")
     console, cache = _console(), cache_options(cache_dir, no_cache, verify_cache)
     check_apart(images_of(target), None, cache)
     with memory_errors():
@@ -344,11 +344,11 @@ def leak(
     from ptft.commands.given import cache_options, check_apart
     from ptft.commands.leak import check_checkpoint, check_pictures, write_pictures
     from ptft.commands.leak_page import page_of_leak
-    from ptft.report.page import check_replaceable, write_page
+    from ptft.report.page import check_page, write_page
     from ptft.runtime import memory_errors
 
     if page is not None:
-        check_replaceable(page, "--page")
+        check_page(page, "--page")
     if pictures is not None:
         check_pictures(pictures)
     cache = cache_options(cache_dir, no_cache, verify_cache)
@@ -360,6 +360,25 @@ def leak(
     if page is not None:
         write_page(page, page_of_leak(report, _command()))
     _print(json.dumps(result) if as_json else report.sentence())
+
+
+@app.command()
+def export(
+    checkpoint: CheckpointArgument,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", parser=user_path, help="Ends in .onnx or .safetensors: the format."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a checkpoint for other programs. As ONNX or safetensors, its answers proved; prints the file."""
+    from ptft.commands.export import check_export, export
+    from ptft.runtime import memory_errors
+
+    check_export(out)
+    with memory_errors():
+        result = export(checkpoint, out, _console())
+    _print(json.dumps(result) if as_json else str(out))
 
 
 @app.command()

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ptft.errors import StorageError
+from ptft.errors import StorageError, UsageError
 
 _ADVICE = {
     errno.ENOSPC: "Free some space and run it again; a run goes on with --resume.",
@@ -138,6 +138,33 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
             sink.check()
     except OSError as error:
         raise _failure(path, "write", error, num_bytes) from error
+
+
+def check_replaceable(path: Path, flag: str, what: str, signature: bytes, example: str) -> None:
+    """Checks that a file of ours may be written there: one of its kind is replaced, anything else was not made to be.
+
+    Args:
+        path: the file to write.
+        flag: that named it, for messages.
+        what: it must be, to be replaced: `a page of ptft`.
+        signature: that such a file has in its first megabyte.
+        example: name of such a file.
+
+    Raises:
+        UsageError: it is a folder, lies in none, or is something else.
+        StorageError: it cannot be read.
+    """
+    with storage_errors(path, "read"):
+        if path.is_dir():
+            raise UsageError(f"{flag} {path}: a folder. Name a file, for example {path / example}.")
+        if not path.parent.is_dir():
+            raise UsageError(f"{flag} {path}: there is no folder {path.parent}.")
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            is_ours = signature in file.read(1 << 20)
+    if not is_ours:
+        raise UsageError(f"{path} is there and is not {what}. Choose another with {flag}.")
 
 
 class _Sink(io.RawIOBase):

@@ -197,7 +197,8 @@ def test_init_into_a_file_exits_2(ptft: Ptft, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "arguments"),
     [
-        (2, ("leak", "nowhere.pt", "--page", "LONG/p.html")),
+        (5, ("leak", "nowhere.pt", "--page", "LONG/p.html")),
+        (5, ("export", "nowhere.pt", "--out", "LONG.onnx")),
         (4, ("score", "nowhere.pt", "--data", "LONG")),
         (4, ("finetune", "--from", "nowhere.pt", "--data", "LONG", "--out", "run")),
         (5, ("report", "LONG/run")),

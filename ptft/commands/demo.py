@@ -11,7 +11,7 @@ from ptft.compare.verdict import HEADS
 from ptft.data.sources import EmbeddedFashionMnist
 from ptft.proof.paired import OF_ACCURACY, OF_DIFFERENCE, Difference, mean_interval, paired_difference
 from ptft.report.console import Console, duration, silent
-from ptft.report.page import check_replaceable, write_page
+from ptft.report.page import check_page, write_page
 from ptft.report.summary import Summary
 from ptft.run.session import Session, run_in_folder
 from ptft.run.training import finetune, pretrain
@@ -111,7 +111,7 @@ def _check_out(out: Path) -> None:
     with storage_errors(out, "read"):
         refuse_file(out)
         if out.exists():
-            check_replaceable(out / "report.html", "--out")
+            check_page(out / "report.html", "--out")
 
 
 def _run(

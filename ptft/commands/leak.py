@@ -16,14 +16,14 @@ from ptft.data.fingerprints import as_arrays, fingerprints_of
 from ptft.data.records import Record
 from ptft.data.sources import Csv, DataConfig, Hub, open_parts
 from ptft.data.task import Examples, prepare_part
-from ptft.errors import DataError, UsageError
+from ptft.errors import DataError
 from ptft.inference import load_classifier, own_records, task_of, test_source, with_own_images_at
 from ptft.models.classifier import Classifier
 from ptft.proof.leak import LeakCheck, Pair, SeenSet, check_leaks, closest_in_features, seen_sets
 from ptft.report.console import Console
 from ptft.report.summary import describe_scores
 from ptft.runtime import pick_device
-from ptft.storage import storage_errors, write_durably
+from ptft.storage import check_replaceable, write_durably
 from ptft.train.evaluate import features_of, logits_of
 from ptft.train.metrics import TaskScores
 from ptft.transfer.source import format_of, scale_of
@@ -246,22 +246,8 @@ def _tell(report: LeakReport, console: Console) -> None:
 
 
 def check_pictures(path: Path) -> None:
-    """Checks that pictures may be written there: a file that `write_pictures` made may be replaced, no other.
-
-    Raises:
-        UsageError: it is a folder, lies in none, or is another file.
-        StorageError: it cannot be read.
-    """
-    with storage_errors(path, "read"):
-        if path.is_dir() or not path.parent.is_dir():
-            raise UsageError(f"--pictures {path}: name a PNG file in a folder that is there.")
-        if path.exists() and _SIGNATURE not in _first_bytes(path):
-            raise UsageError(f"{path} is there and is not made by ptft leak. Choose another file with --pictures.")
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(200)
+    """Checks that pictures may be written there, see `check_replaceable`."""
+    check_replaceable(path, "--pictures", "made by ptft leak", _SIGNATURE, "pairs.png")
 
 
 def write_pictures(report: LeakReport, path: Path) -> None:

@@ -11,7 +11,7 @@ from ptft.inference import held_out_examples, load_classifier, task_of
 from ptft.paths import real_path
 from ptft.report.console import Console
 from ptft.report.evidence import Evidence, judged
-from ptft.report.page import Page, Section, check_replaceable, write_page
+from ptft.report.page import Page, Section, check_page, write_page
 from ptft.report.run_page import page_of_run
 from ptft.report.run_record import RunRecord, read_run
 from ptft.report.runs_page import page_of_runs
@@ -38,7 +38,7 @@ def report(paths: Sequence[Path], out: Path | None, console: Console) -> Path:
     runs = [read_run(path) for path in paths]
     target = out or (runs[0].folder.report if len(runs) == 1 else Path("report.html"))
     if target != runs[0].folder.report:
-        check_replaceable(target, "--out")
+        check_page(target, "--out")
     write_page(target, _page(runs[0], console) if len(runs) == 1 else page_of_runs(runs))
     return target
 

@@ -34,15 +34,21 @@ def build_torchvision(
         small_stem: take out the early downsampling; only where `family_of(name).small_stem` exists.
         dropout: probability before the head; None for torchvision's. Dropout elsewhere (vgg, alexnet) stays.
     """
-    net: nn.Module = torchvision.models.get_model(
-        name, weights=None, num_classes=num_classes, **_EXPLICIT.get(name, {})
-    )
-    _fit_stem(net, family_of(name), in_channels, small_stem)
+    net = torchvision_net(name, num_classes, in_channels, small_stem=small_stem)
     set_depthwise(net)
     head, own_dropout = _take_head(net)
     backbone = GlobalAverage(net.get_submodule("layers")) if name.startswith("mnasnet") else net
     probability = own_dropout if dropout is None else dropout
     return Classifier(backbone, head, in_channels=in_channels, dropout=probability)
+
+
+def torchvision_net(name: str, num_classes: int, in_channels: int, *, small_stem: bool) -> nn.Module:
+    """torchvision's own network with random weights, its first layers fitted; arguments as `build_torchvision`."""
+    net: nn.Module = torchvision.models.get_model(
+        name, weights=None, num_classes=num_classes, **_EXPLICIT.get(name, {})
+    )
+    _fit_stem(net, family_of(name), in_channels, small_stem)
+    return net
 
 
 class GlobalAverage(nn.Module):

@@ -36,9 +36,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ptft.data.sources.listing import is_folder
-from ptft.errors import StorageError, UsageError
-from ptft.storage import write_text_durably
+from ptft.storage import check_replaceable, write_text_durably
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -251,27 +249,9 @@ def _template() -> "Template":
     return environment.from_string(files("ptft.report").joinpath("page.html").read_text("utf-8"))
 
 
-def check_replaceable(path: Path, flag: str) -> None:
-    """Checks that a page may be written there: a page of ours may be replaced, anything else was not made to be.
-
-    Args:
-        path: the file to write.
-        flag: that named it, for messages.
-
-    Raises:
-        UsageError: it is a folder, lies in none, or is no page of ptft.
-        StorageError: it cannot be read.
-    """
-    if is_folder(path):
-        raise UsageError(f"{flag} {path}: a folder. Name a file, for example {path / 'report.html'}.")
-    if not is_folder(path.parent):
-        raise UsageError(f"{flag} {path}: there is no folder {path.parent}.")
-    try:
-        is_ours = not path.exists() or _SIGNATURE in path.read_bytes()[:5000]
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}.") from error
-    if not is_ours:
-        raise UsageError(f"{path} is there and is not a page of ptft. Choose another with {flag}.")
+def check_page(path: Path, flag: str) -> None:
+    """Checks that a page may be written there, see `check_replaceable`."""
+    check_replaceable(path, flag, "a page of ptft", _SIGNATURE, "report.html")
 
 
 def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:

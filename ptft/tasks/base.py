@@ -42,6 +42,10 @@ class Answers(Protocol):
         """Headings of a csv row, after `path`."""
         ...
 
+    def values(self, logits: "Tensor") -> "Tensor":
+        """What logits, float (B, K), say of each class or target: probabilities, or numbers in their own units."""
+        ...
+
     def rows(self, logits: "Tensor") -> "Iterator[tuple[Sequence[str], dict[str, Any]]]":
         """For each row of logits, float (B, K), the cells of a csv row and the fields of a jsonl row."""
         ...

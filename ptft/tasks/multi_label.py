@@ -116,8 +116,11 @@ class _Sets:
     def columns(self) -> Sequence[str]:
         return ["labels", *map(printable, self.classes)]
 
+    def values(self, logits: "Tensor") -> "Tensor":
+        return logits.sigmoid()
+
     def rows(self, logits: "Tensor") -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
-        for shares in logits.sigmoid().tolist():
+        for shares in self.values(logits).tolist():
             found = dict(zip(self.classes, shares, strict=True))
             labels = [name for name, share in found.items() if share >= self.threshold]
             cells = [printable(self.separator.join(labels)), *(f"{share:.6f}" for share in shares)]

@@ -126,6 +126,9 @@ class _Numbers:
     def columns(self) -> Sequence[str]:
         return [printable(name) for name in self.targets]
 
+    def values(self, logits: "Tensor") -> "Tensor":
+        return self.scale.restore(logits)
+
     def rows(self, logits: "Tensor") -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
-        for numbers in self.scale.restore(logits.double()).tolist():
+        for numbers in self.values(logits.double()).tolist():
             yield [f"{number:.6g}" for number in numbers], {"targets": dict(zip(self.targets, numbers, strict=True))}

@@ -66,8 +66,11 @@ class _Ranked:
     top: int
     columns: Sequence[str] = ("label", "probability")
 
+    def values(self, logits: "Tensor") -> "Tensor":
+        return logits.softmax(dim=1)
+
     def rows(self, logits: "Tensor") -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
-        probabilities, ranked = logits.softmax(dim=1).topk(min(self.top, len(self.classes)))
+        probabilities, ranked = self.values(logits).topk(min(self.top, len(self.classes)))
         for shares, best in zip(probabilities.tolist(), ranked.tolist(), strict=True):
             top = [
                 {"label": self.classes[index], "probability": share} for index, share in zip(best, shares, strict=True)

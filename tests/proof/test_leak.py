@@ -129,7 +129,7 @@ def test_pictures_replace_no_file_but_their_own(ptft: Ptft, config: Path, parts:
     for own in (path, photo):
         refused = ptft("leak", path, "--pictures", own)
         assert (refused.code, refused.out) == (2, "")
-        assert f"{own} is there and is not made by ptft leak. Choose another file with --pictures." in refused.err
+        assert f"{own} is there and is not made by ptft leak. Choose another with --pictures." in refused.err
     assert (path.read_bytes(), photo.read_bytes()) == (digest, pixels)
     assert ptft("leak", path, "--pictures", "none/pairs.png").code == 2
     for _ in range(2):
