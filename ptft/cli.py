@@ -85,6 +85,14 @@ FromOption = Annotated[
         help="Checkpoint or state dict, torchvision:WEIGHTS or timm:NAME. Default: transfer.from of the config.",
     ),
 ]
+SourcesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="SOURCE",
+        help="As for finetune. Of a comparison several, one pretraining with other seeds, for a verdict on that.",
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", parser=user_path, help="Run folder. Default: runs/NAME.")
 ]
@@ -174,7 +182,7 @@ def finetune(
 
         return finetune(settings, origin_of(settings), session)
 
-    sets = [*(sets or []), *started_from(source)]
+    sets = [*(sets or []), *started_from(source and [source])]
     cache = cache_options(cache_dir, no_cache, verify_cache)
     _train(FinetuneConfig, config, sets, data, origin_of, out, resume, as_json, cache, work)
 
@@ -185,14 +193,7 @@ def compare(
         Path | None,
         typer.Argument(metavar="[CONFIG]", parser=user_path, help="A finetune config, perhaps with a section compare."),
     ] = None,
-    sources: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--from",
-            metavar="SOURCE",
-            help="As for finetune. Several, of one pretraining with other seeds, for a verdict on that pretraining.",
-        ),
-    ] = None,
+    sources: SourcesOption = None,
     data: DataOption = None,
     labels: Annotated[
         str | None,
@@ -213,9 +214,8 @@ def compare(
         check_apart,
         images_of,
         load_config,
-        located_source,
         read_config,
-        source_of,
+        sources_of,
         started_from,
     )
     from ptft.settings import CompareConfig, default_folder
@@ -224,10 +224,9 @@ def compare(
         raise UsageError("give a CONFIG, or --data DIR with a folder of images for each class.")
     asked = [] if labels is None else [f"compare.labels_per_class=[{labels}]"]
     asked += [] if seeds is None else [f"compare.seeds={seeds}"]
-    given = sources or []
-    sets = [*asked, *(sets or []), *started_from(given[0] if given else None)]
+    sets = [*asked, *(sets or []), *started_from(sources)]
     settings = load_config(CompareConfig, read_config(config), sets, data)
-    origins = (source_of(settings, config), *map(located_source, given[1:]))
+    origins = sources_of(settings, config, sources)
     folder = out or default_folder(settings, config or data or Path("run"), suffix="-compare")
     cache = cache_options(cache_dir, no_cache, verify_cache)
     check_apart(images_of(settings), folder, cache)
@@ -440,7 +439,7 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write images as tar shards with a manifest, for data.name: hub. Prints the folder."""
-    from ptft.commands.given import check_apart, images_of, load_config, read_config
+    from ptft.commands.given import check_apart, images_of, is_of_comparison, load_config, read_config
     from ptft.settings import CompareConfig, FinetuneConfig
 
     if config is None and data is None:
@@ -448,8 +447,9 @@ def pack(
     if out is None:
         raise UsageError("give a folder for the shards: --out DIR.")
     document = read_config(config)
-    is_comparison = document is not None and "compare" in document.data
-    settings = load_config(CompareConfig if is_comparison else FinetuneConfig, document, sets or [], data)
+    settings = load_config(
+        CompareConfig if is_of_comparison(document, sets or []) else FinetuneConfig, document, sets or [], data
+    )
     if settings.task.name != "single-label":
         raise UsageError(f"task.name: {settings.task.name}: shards hold one class for each image.")
     check_apart(images_of(settings), out)
@@ -476,7 +476,7 @@ def check(
         Path | None,
         typer.Argument(metavar="[CONFIG]", parser=user_path, help="YAML file; not needed with --from and --data."),
     ] = None,
-    source: FromOption = None,
+    sources: SourcesOption = None,
     data: DataOption = None,
     sets: SetOption = None,
     cache_dir: CacheDirOption = None,
@@ -489,18 +489,26 @@ def check(
         cache_options,
         check_apart,
         images_of,
+        is_of_comparison,
         load_config,
         read_config,
         source_of,
+        sources_of,
         started_from,
     )
-    from ptft.settings import FinetuneConfig, PretrainConfig
+    from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig
 
     if config is None and data is None:
         raise UsageError("give a CONFIG, or --from SOURCE and --data DIR with a folder of images for each class.")
     cache = cache_options(cache_dir, no_cache, verify_cache)
     document = read_config(config)
-    if document is not None and source is None and "transfer" not in document.data:
+    if is_of_comparison(document, sets or []):
+        comparison = load_config(CompareConfig, document, [*(sets or []), *started_from(sources)], data)
+        check_apart(images_of(comparison), None, cache)
+        from ptft.commands.check import check_compare
+
+        found, sentence = check_compare(comparison, sources_of(comparison, config, sources), _console(), cache)
+    elif document is not None and not sources and "transfer" not in document.data:
         pretraining = load_config(PretrainConfig, document, sets or [], None)
         if data is not None:
             raise UsageError(
@@ -512,7 +520,9 @@ def check(
 
         found, sentence = check_pretrain(pretraining, _console(), cache)
     else:
-        finetuning = load_config(FinetuneConfig, document, [*(sets or []), *started_from(source)], data)
+        finetuning = load_config(FinetuneConfig, document, [*(sets or []), *started_from(sources)], data)
+        if len(sources or []) > 1:
+            raise UsageError("several --from belong to a comparison. Add --set compare.seeds=5, or a section compare.")
         check_apart(images_of(finetuning), None, cache)
         from ptft.commands.check import check_finetune
 

@@ -2,23 +2,31 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ptft.compare.cells import READ, Cell, Setting
+from ptft.compare.compare import num_workers
+from ptft.compare.learning_rates import fewest_cells
+from ptft.compare.plan import plan, read_target, tell_plan
+from ptft.compare.workers import THREADS_SIDE_BY_SIDE
 from ptft.data.cache import CacheOptions
 from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
 from ptft.errors import DataError
-from ptft.report.console import Console, duration
+from ptft.report.console import Console, duration, silent
 from ptft.report.measure import told_steps
 from ptft.run.assembly import Prepared
 from ptft.run.preparation import prepare_finetune, prepare_pretrain
 from ptft.run.surroundings import Surroundings
 from ptft.runtime import memory_errors, peak_memory_bytes
-from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
+from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
 from ptft.transfer.origin import Origin
 
 _TIMED_STEPS = 4
@@ -50,6 +58,78 @@ def check_finetune(
         lambda: prepare_finetune(_tolerant(config), source, Surroundings.of(console, cache), races=False),
         console,
     )
+
+
+def check_compare(
+    config: CompareConfig, sources: Sequence[Origin], console: Console, cache: CacheOptions
+) -> tuple[dict[str, Any], str]:
+    """Tries out a comparison of `sources`, one run at each batch size; else as `check_pretrain`."""
+    _tell_files(config.task.open(config.data).records, console)
+    with memory_errors():
+        found = plan(_tolerant(config), sources, Path(), console, cache)  # nothing is written in a folder of its own
+        tell_plan(found, console)
+        task = read_target(found, console, lambda: None)
+        _tell_counts(task, console)
+        _judge_bad(task, config)
+        with _threads_of_a_worker(num_workers(config)):
+            num_parameters, seconds, peak = _time_cells(found.setting)
+    setting, workers = found.setting, num_workers(config)
+    cells = fewest_cells(setting)
+    all_seconds = sum(
+        setting.num_steps(cell) * seconds[setting.budgets[cell.labels].batch_size]
+        for cell in cells
+        if cell.arm != "probe"
+    )
+    model = setting.config.model.name if setting.config.model else ""
+    result = {
+        "model": model,
+        "num_parameters": num_parameters,
+        "num_runs": len(cells),
+        "jobs": workers,
+        "num_steps": {str(labels): budget.steps for labels, budget in setting.budgets.items()},
+        "seconds_per_step": {str(size): found for size, found in seconds.items()},
+        "estimated_seconds": all_seconds / workers,
+        "peak_bytes": peak,
+        "counts": {part: task.class_counts(part) for part in PARTS if part in task.parts},
+        "classes": list(task.classes),
+        "bad_images": list(task.bad_images),
+    }
+    side_by_side = f", {workers} side by side" if workers > 1 else ""
+    sentence = (
+        f"ok: {model}, {num_parameters:,} parameters; at least {len(cells):,} runs{side_by_side}, about "
+        f"{duration(all_seconds / workers)} and the evaluations, more where a grid of learning rates grows; peak "
+        f"memory of a run {peak / 1e9:.1f} GB."
+    )
+    return result, sentence
+
+
+@contextmanager
+def _threads_of_a_worker(num_workers: int) -> Iterator[None]:
+    """As many threads inside as one of so many workers computes with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if num_workers == 1 else THREADS_SIDE_BY_SIDE)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _time_cells(setting: Setting) -> tuple[int, dict[int, float], int]:
+    """Parameters of the model, seconds of a step at each batch size, and bytes at the peak."""
+    seconds: dict[int, float] = {}
+    num_parameters, peak = 0, 0
+    for labels, budget in setting.budgets.items():
+        if budget.batch_size in seconds:
+            continue
+        cell = setting.config_of(Cell("pretrained", labels, 0, setting.config.optim.usual_lr))
+        assert isinstance(cell, FinetuneConfig)
+        with silent() as console:
+            around = Surroundings.of(console, setting.cache)
+            prepared = prepare_finetune(cell, setting.sources[0], around, read=READ)
+        seconds[budget.batch_size] = time_steps(prepared)
+        num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
+        peak = max(peak, peak_memory_bytes(prepared.device))
+    return num_parameters, seconds, peak
 
 
 def _tolerant(config: RunConfigT) -> RunConfigT:

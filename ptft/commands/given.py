@@ -1,6 +1,7 @@
 """What flags and config say together: where the images are, where the weights come from, where things are kept."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def load_config(model: type[RunConfigT], document: Document | None, sets: list[s
     for section, command in (("compare", "compare"), ("transfer", "finetune")):
         if section in model.model_fields:
             continue
-        if any(text.partition("=")[0].partition(".")[0] == section for text in sets):
+        if any(map(_is_of(section), sets)):
             raise UsageError(f"--set {section}: a key of `ptft {command}`. Give it to that command.")
         if document and section in document.data:
             raise UsageError(
@@ -62,9 +63,18 @@ def is_config(data: Path) -> bool:
     return data.suffix.lower() in (".yaml", ".yml") and not is_folder(data)
 
 
-def started_from(source: str | None) -> list[str]:
-    """`--from` as a setting: a flag wins over the file."""
-    return [] if source is None else [f"transfer.from={json.dumps(source, ensure_ascii=False)}"]
+def is_of_comparison(document: Document | None, sets: Sequence[str]) -> bool:
+    """Whether a config, or a `--set`, has the section that only `ptft compare` reads."""
+    return (document is not None and "compare" in document.data) or any(map(_is_of("compare"), sets))
+
+
+def _is_of(section: str) -> Callable[[str], bool]:
+    return lambda text: text.partition("=")[0].partition(".")[0] == section
+
+
+def started_from(sources: Sequence[str] | None) -> list[str]:
+    """`--from` as a setting, of several the first: a flag wins over the file."""
+    return [f"transfer.from={json.dumps(source, ensure_ascii=False)}" for source in (sources or [])[:1]]
 
 
 def source_of(settings: FinetuneConfig, config: Path | None) -> str:
@@ -76,10 +86,15 @@ def source_of(settings: FinetuneConfig, config: Path | None) -> str:
     if settings.transfer.from_ is None:
         place = f" or transfer.from in {config}" if config else ""
         raise UsageError(f"give the weights to start from: --from SOURCE{place}.")
-    return located_source(settings.transfer.from_)
+    return _located_source(settings.transfer.from_)
 
 
-def located_source(source: str) -> str:
+def sources_of(settings: FinetuneConfig, config: Path | None, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Where the weights of a comparison come from, as `source_of`: `given` are those of its flags."""
+    return (source_of(settings, config), *map(_located_source, (given or [])[1:]))
+
+
+def _located_source(source: str) -> str:
     """A source as the user named it, with the home folder in place of `~`."""
     return str(user_path(source)) if source.startswith("~") else source
 

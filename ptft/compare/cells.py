@@ -34,7 +34,7 @@ _DIVERGED = NotFiniteError.exit_code
 # Looks at validation in a run.
 _NUM_LOOKS = 10
 # A cell never reads the test images: they are looked at once the learning rates are chosen.
-_READ: tuple[Part, ...] = ("train", "validation")
+READ: tuple[Part, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def train_cell(setting: Setting, cell: Cell) -> None:
 
     def work(config: Any, session: Any) -> Any:
         if source is None:
-            return pretrain(config, session, read=_READ, draw=False)
-        return finetune(config, source, session, read=_READ, draw=False)
+            return pretrain(config, session, read=READ, draw=False)
+        return finetune(config, source, session, read=READ, draw=False)
 
     with silent() as console:
         try:

@@ -13,7 +13,7 @@ from ptft.compare.comparison_page import page_of_comparison
 from ptft.compare.design import ARM_NAMES, CompareSection
 from ptft.compare.judge import judge
 from ptft.compare.learning_rates import Choice, Place, choose_learning_rates, chosen_cells, tuning_cells
-from ptft.compare.plan import Plan, check_target, plan, tell_plan
+from ptft.compare.plan import Plan, plan, read_target, search_leaks, tell_plan
 from ptft.compare.table import print_comparison
 from ptft.compare.workers import Workers
 from ptft.config.load import dump, load
@@ -76,7 +76,8 @@ def compare(
             found = plan(config, sources, out, console, cache)
             folder.write_status("running", 0, 0)
             tell_plan(found, console)
-            leak = check_target(found, console, stop.check)
+            task = read_target(found, console, stop.check)
+            leak = search_leaks(found, task, console, stop.check)
             # Only now: a target that cannot be read may be asked for again in another way, `data.on_bad_image` say.
             write_text_durably(folder.config, dump(found.setting.config, header=command))
             comparison = judge(found, _run(found, console, stop.check), leak, command)
@@ -132,7 +133,7 @@ def _has_no_cell(folder: RunFolder) -> bool:
 def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[Place, Choice]:
     """Tries the learning rates, runs every seed at the chosen ones, and lets those runs predict the test images."""
     setting = found.setting
-    with Workers(_num_workers(setting.config), check_stop) as workers:
+    with Workers(num_workers(setting.config), check_stop) as workers:
         choices = choose_learning_rates(setting, partial(_train_all, setting, workers, console))
         _check_some_finite(setting, choices)
         chosen = [cell for place, choice in choices.items() for cell in chosen_cells(setting, place, choice)]
@@ -146,7 +147,8 @@ def _run(found: Plan, console: Console, check_stop: Callable[[], None]) -> dict[
     return choices
 
 
-def _num_workers(config: CompareConfig) -> int:
+def num_workers(config: CompareConfig) -> int:
+    """How many runs go side by side, as far as memory reaches."""
     if config.compare.jobs is not None:
         return config.compare.jobs
     return 1 if pick_device(config.device).type == "cuda" else num_cores()
@@ -214,7 +216,7 @@ def _predict_all(found: Plan, workers: Workers, cells: Sequence[Cell]) -> None:
                 "comparison with --out."
             )
     waiting = [cell for cell in cells if not predictions_path(setting, cell).exists()]
-    num_portions = min(_num_workers(setting.config), len(waiting))
+    num_portions = min(num_workers(setting.config), len(waiting))
     portions = [waiting[start::num_portions] for start in range(num_portions)]
     workers.run([partial(predict_cells, setting, portion) for portion in portions], lambda _: None)
 

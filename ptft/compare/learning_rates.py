@@ -57,6 +57,18 @@ def tuning_cells(setting: Setting, place: Place, grid: Sequence[float]) -> list[
     return [Cell(*place, seed, lr) for lr in grid for seed in range(num_seeds)]
 
 
+def fewest_cells(setting: Setting) -> list[Cell]:
+    """What is run at least: the grids as they begin, and the other seeds at a learning rate of them."""
+    section, default_lr = setting.config.compare, setting.config.optim.usual_lr
+    tuning = min(section.tuning_seeds, section.seeds)
+    cells: list[Cell] = []
+    for place in ((arm, labels) for labels in setting.budgets for arm in section.arms):
+        grid = section.lrs.of(place[0], default_lr)
+        cells += tuning_cells(setting, place, grid)
+        cells += [Cell(*place, seed, grid[0]) for seed in range(tuning, section.seeds)]
+    return cells
+
+
 def chosen_cells(setting: Setting, place: Place, choice: Choice) -> list[Cell]:
     """The cells that are compared: every seed at the chosen learning rate."""
     return [Cell(*place, seed, choice.lr) for seed in range(setting.config.compare.seeds)]

@@ -9,12 +9,13 @@ import torch
 
 from ptft.compare.cells import Setting
 from ptft.compare.design import Labels, order_of, told_seeds
+from ptft.compare.learning_rates import fewest_cells
 from ptft.data.cache import CacheOptions
 from ptft.data.fingerprints import fingerprints_of
 from ptft.data.records import Record, Source
 from ptft.data.sources import DataConfig
 from ptft.data.splits import Parts, split
-from ptft.data.task import prepare
+from ptft.data.task import Task, prepare
 from ptft.errors import DataError, UsageError
 from ptft.models import Model
 from ptft.paths import real_path
@@ -255,7 +256,7 @@ def tell_plan(found: Plan, console: Console) -> None:
         for number, budget in setting.budgets.items()
     )
     tuning = min(section.tuning_seeds, section.seeds)
-    num_runs = _fewest_runs(setting.config, len(setting.budgets))
+    num_runs = len(fewest_cells(setting))
     console.say(
         f"target: {found.origin}: {len(found.classes)} classes, {len(found.test):,} test images; learning rates are "
         f"chosen on {found.num_validation:,} validation images, the same for every run and no test images.\n"
@@ -273,21 +274,8 @@ def tell_plan(found: Plan, console: Console) -> None:
         console.say(f"random weights get the {setting.charged_steps:,} steps of the pretraining in addition.")
 
 
-def _fewest_runs(config: CompareConfig, num_points: int) -> int:
-    section = config.compare
-    default_lr = config.optim.usual_lr
-    tuning = min(section.tuning_seeds, section.seeds)
-    runs = (len(section.lrs.of(arm, default_lr)) * tuning + section.seeds - tuning for arm in section.arms)
-    return num_points * sum(runs)
-
-
-def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) -> LeakCheck | None:
-    """Reads all images of the target, so that a bad one is found before anything is trained; searches for leaks.
-
-    That is, for the target's test images among its training images and what the source was trained on.
-
-    Returns:
-        What the search found; None where `data.leak_check` turns it off.
+def read_target(found: Plan, console: Console, check_stop: Callable[[], None]) -> Task:
+    """Reads all images of the target, so that a bad one is found before anything is trained.
 
     Raises:
         DataError: an image cannot be read, see `prepare`.
@@ -304,7 +292,16 @@ def check_target(found: Plan, console: Console, check_stop: Callable[[], None]) 
     )
     for line in task.bad_images:
         console.say(f"left out: {line}")
-    if not config.data.leak_check:
+    return task
+
+
+def search_leaks(found: Plan, task: Task, console: Console, check_stop: Callable[[], None]) -> LeakCheck | None:
+    """Searches for the target's test images among its training images and what the source was trained on.
+
+    Returns:
+        What the search found; None where `data.leak_check` turns it off.
+    """
+    if not found.setting.config.data.leak_check:
         return None
     own = SeenSet(f"{task.origin} (its training part)", fingerprints_of(task.train.images, check_stop), task.train)
     leak = check_leaks(task.parts["test"], task.classes, [*found.seen, own], check_stop)

@@ -25,7 +25,7 @@ Job = Callable[[], None]
 _MEMORY_SHARE = 0.8
 _SECONDS_BETWEEN_LOOKS = 0.2
 # OpenMP's threads wait by spinning: processes of several threads each take the cores from one another.
-_THREADS_SIDE_BY_SIDE = 1
+THREADS_SIDE_BY_SIDE = 1
 
 
 class Workers:
@@ -90,7 +90,7 @@ class Workers:
 
     def _start(self) -> Connection:
         ours, theirs = get_context("spawn").Pipe()
-        threads = torch.get_num_threads() if self._most == 1 else _THREADS_SIDE_BY_SIDE
+        threads = torch.get_num_threads() if self._most == 1 else THREADS_SIDE_BY_SIDE
         process = get_context("spawn").Process(target=_serve, args=(theirs, threads), daemon=True)
         process.start()
         theirs.close()
