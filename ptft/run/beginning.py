@@ -16,7 +16,7 @@ from ptft.train.co_tuning import prepare_co_tuning
 from ptft.train.regime import Regime
 from ptft.train.solve import HeadSolver
 from ptft.train.step import Stepper
-from ptft.transfer.head import REORDERED
+from ptft.transfer.head import REORDERED, RowsKept
 from ptft.transfer.names import unwrap
 from ptft.transfer.source import SourceWeights
 from ptft.transfer.statistics import measure_statistics
@@ -50,7 +50,7 @@ def regime_of(
 
 
 def _check_averaging(key: str, regime: Regime, tensors: Sequence[Mapping[str, str]]) -> None:
-    if not regime.recipe.solves_head and not has_own_head(tensors):
+    if not regime.recipe.solves_head and head_rows_kept(tensors) != "all":
         mean_nothing = {
             "interpolate": "weights between start and end mean nothing",
             "soup": "runs of other seeds begin with another one, and their mean is nobody's",
@@ -61,10 +61,12 @@ def _check_averaging(key: str, regime: Regime, tensors: Sequence[Mapping[str, st
         )
 
 
-def has_own_head(tensors: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the source's head is one for the classes of the target, in any order; arguments as `regime_of`."""
+def head_rows_kept(tensors: Sequence[Mapping[str, str]]) -> RowsKept:
+    """What became of the source's head; arguments as `regime_of`."""
     head = next((tensor for tensor in tensors if tensor["name"] == "head.weight"), {"outcome": "fresh"})
-    return head["outcome"] == "loaded" or (head["outcome"] == "adapted" and head["reason"] == REORDERED)
+    if head["outcome"] == "loaded" or (head["outcome"] == "adapted" and head["reason"] == REORDERED):
+        return "all"
+    return "some" if head["outcome"] == "adapted" else "none"
 
 
 def solver_of(config: RunConfig, task: Task, stepper: Stepper, around: Surroundings) -> HeadSolver:

@@ -14,7 +14,7 @@ from ptft.models.classifier import Classifier
 from ptft.race.decide import Course, decide
 from ptft.report.console import Console
 from ptft.run.assembly import Inherited, assemble
-from ptft.run.beginning import has_own_head
+from ptft.run.beginning import head_rows_kept
 from ptft.run.decisions import decide_steps, device_of, known
 from ptft.run.surroundings import Surroundings
 from ptft.settings import FinetuneConfig, resolve
@@ -51,7 +51,7 @@ def course_of(
         task,
         classifier,
         untrained.to(device),
-        has_own_head(tensors),
+        head_rows_kept(tensors),
         device,
         partial(_train_briefly, model, co_tuning, around),
         around.console,

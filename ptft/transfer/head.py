@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch import Tensor
 from ptft.data.labelling import Scale
 from ptft.models.classifier import Classifier
 from ptft.transfer.report import TensorReport
+
+RowsKept = Literal["all", "some", "none"]
+"""Of how many of the target's classes the source's head has the rows."""
 
 # Runs keep this sentence, and are asked for it when they go on: it must not change.
 REORDERED = "every row kept by class name, in the order of this task's classes"

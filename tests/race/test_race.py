@@ -164,7 +164,7 @@ def test_weights_half_way_win_where_they_alone_are_right_and_take_no_steps() -> 
     )
     plain = replace(target, format=Format(8, 1, (0.0,), (1.0,)))
     cpu, console = torch.device("cpu"), Console(said := io.StringIO())
-    course = Course(given, given, plain, source, source, False, cpu, train, console, lambda: None)
+    course = Course(given, given, plain, source, source, "none", cpu, train, console, lambda: None)
     found = decide(course).config
     assert (found.transfer.recipe, found.transfer.interpolate) == ("lp-ft", 0.5), said.getvalue()
     assert "transfer.recipe: lp-ft, optim.lr: 0.01, transfer.interpolate: 0.5." in said.getvalue()
@@ -196,7 +196,7 @@ def test_a_warmup_given_takes_the_same_share_of_a_race_as_of_the_run() -> None:
 
     source, untrained = (SmallCnn(width=4).build(2, 1) for _ in range(2))
     cpu, console = torch.device("cpu"), Console(io.StringIO())
-    decide(Course(given, given, task([15, 15]), source, untrained, False, cpu, train, console, lambda: None))
+    decide(Course(given, given, task([15, 15]), source, untrained, "none", cpu, train, console, lambda: None))
     assert len({num_steps for _, num_steps in laps}) == 2
     assert all(warmup == round(num_steps / 4) for warmup, num_steps in laps)
 

@@ -191,18 +191,31 @@ def test_a_learning_rate_in_the_config_is_the_only_one_tried(ptft: Ptft, source:
     assert chosen("runs/target")[1] == 0.05
 
 
-def test_without_the_budget_for_a_race_it_is_full_finetuning_to_the_bit(ptft: Ptft, source: Path, target: Path) -> None:
+def test_without_the_budget_for_a_race_it_is_lp_ft_to_the_bit(ptft: Ptft, source: Path, target: Path) -> None:
     result = ptft("finetune", "--from", source, "--data", target, *sets("transfer.race.budget=0.1"), "--out", "auto")
-    assert "auto: full without a race: they may take" in result.err
+    assert "auto: lp-ft, lr 0.01 without a race: they may take" in result.err
     assert "transfer.race.budget: 5.0 is 5 times the 40 of the run." in result.err
-    assert chosen("auto") == ("full", 0.02)
-    full = ptft("finetune", "--from", source, "--data", target, *sets("transfer.recipe=full"), "--out", "full").path
-    assert differing(last(result.path), last(full)) == []
+    assert chosen("auto") == ("lp-ft", 0.01)
+    explicit = sets("transfer.recipe=lp-ft", "optim.lr=0.01")
+    same = ptft("finetune", "--from", source, "--data", target, *explicit, "--out", "same").path
+    assert differing(last(result.path), last(same)) == []
+
+
+def test_without_a_race_a_head_for_the_very_classes_is_kept(ptft: Ptft, source: Path, photos: Path) -> None:
+    result = ptft("finetune", "--from", source, "--data", photos, *sets("train.steps=39"), "--out", "own")
+    assert "auto: full without a race" in result.err
+    assert chosen("own") == ("full", 0.02)
+
+
+def test_with_one_image_a_class_there_is_no_race_and_it_is_lp_ft(ptft: Ptft, source: Path, target: Path) -> None:
+    few = sets("data.labels_per_class=1", "data.validation=0", "train.steps=40")
+    result = ptft("finetune", "--from", source, "--data", target, *few)
+    assert "auto: lp-ft, lr 0.01 without a race: no class has images to hold out." in result.err
 
 
 def test_a_run_too_short_for_races_is_not_told_of_a_budget(ptft: Ptft, source: Path, target: Path) -> None:
     result = ptft("finetune", "--from", source, "--data", target, *sets("train.steps=39"))
-    assert "auto: full without a race: the run has 39 steps, and races need one of at least 40." in result.err
+    assert "auto: lp-ft, lr 0.01 without a race: the run has 39 steps, and races need one of at least 40." in result.err
     assert "transfer.race.budget" not in result.err
 
 
