@@ -41,6 +41,10 @@ from ptft.storage import write_durably
 
 VERSION = 2
 _READABLE = (1, 2)
+_EXPORTS = {
+    ".onnx": "is an export, for other programs. Give the checkpoint that it was made from.",
+    ".safetensors": "holds weights alone. Give the checkpoint; --from, `score` and `inspect` take such a file as well.",
+}
 _NOT_WEIGHTS = ("ema.", "optimizer.", "seen.", "start.")
 
 
@@ -271,7 +275,8 @@ def _load(path: Path) -> Any:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 return torch.load(file, map_location="cpu", weights_only=True)
     except ClaimError as error:
-        raise CheckpointError(f"{path} {error}") from error
+        told = _EXPORTS.get(path.suffix.lower(), str(error))
+        raise CheckpointError(f"{path} {told}") from error
     except PermissionError as error:
         raise CheckpointError(f"{path}: no permission to read it.") from error
     except Exception as error:

@@ -505,7 +505,7 @@ def check(
     if is_of_comparison(document, sets or []):
         comparison = load_config(CompareConfig, document, [*(sets or []), *started_from(sources)], data)
         check_apart(images_of(comparison), None, cache)
-        from ptft.commands.check import check_compare
+        from ptft.commands.check_compare import check_compare
 
         found, sentence = check_compare(comparison, sources_of(comparison, config, sources), _console(), cache)
     elif document is not None and not sources and "transfer" not in document.data:

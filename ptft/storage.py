@@ -140,14 +140,14 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise _failure(path, "write", error, num_bytes) from error
 
 
-def check_replaceable(path: Path, flag: str, what: str, signature: bytes, example: str) -> None:
+def check_replaceable(path: Path, flag: str, what: str, is_ours: Callable[[bytes], bool], example: str) -> None:
     """Checks that a file of ours may be written there: one of its kind is replaced, anything else was not made to be.
 
     Args:
         path: the file to write.
         flag: that named it, for messages.
         what: it must be, to be replaced: `a page of ptft`.
-        signature: that such a file has in its first megabyte.
+        is_ours: whether a file that begins with these bytes, its first million, is that.
         example: name of such a file.
 
     Raises:
@@ -161,9 +161,11 @@ def check_replaceable(path: Path, flag: str, what: str, signature: bytes, exampl
             raise UsageError(f"{flag} {path}: there is no folder {path.parent}.")
         if not path.exists():
             return
+        if not path.is_file():
+            raise UsageError(f"{flag} {path}: not a regular file.")
         with path.open("rb") as file:
-            is_ours = signature in file.read(1 << 20)
-    if not is_ours:
+            start = file.read(1 << 20)
+    if not is_ours(start):
         raise UsageError(f"{path} is there and is not {what}. Choose another with {flag}.")
 
 

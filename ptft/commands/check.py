@@ -2,31 +2,23 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ptft.compare.cells import READ, Cell, Setting
-from ptft.compare.compare import num_workers
-from ptft.compare.learning_rates import fewest_cells
-from ptft.compare.plan import plan, read_target, tell_plan
-from ptft.compare.workers import THREADS_SIDE_BY_SIDE
 from ptft.data.cache import CacheOptions
 from ptft.data.decode import BadImageError, describe
 from ptft.data.records import PARTS, Record
 from ptft.data.task import Task
 from ptft.errors import DataError
-from ptft.report.console import Console, duration, silent
+from ptft.report.console import Console, duration
 from ptft.report.measure import told_steps
 from ptft.run.assembly import Prepared
 from ptft.run.preparation import prepare_finetune, prepare_pretrain
 from ptft.run.surroundings import Surroundings
 from ptft.runtime import memory_errors, peak_memory_bytes
-from ptft.settings import CompareConfig, FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
+from ptft.settings import FinetuneConfig, PretrainConfig, RunConfig, RunConfigT
 from ptft.transfer.origin import Origin
 
 _TIMED_STEPS = 4
@@ -46,7 +38,7 @@ def check_pretrain(config: PretrainConfig, console: Console, cache: CacheOptions
     Raises:
         PtftError: whatever the run would have met.
     """
-    return _check(config, lambda: prepare_pretrain(_tolerant(config), Surroundings.of(console, cache)), console)
+    return _check(config, lambda: prepare_pretrain(tolerant(config), Surroundings.of(console, cache)), console)
 
 
 def check_finetune(
@@ -55,103 +47,32 @@ def check_finetune(
     """Tries out a finetuning from `source`, see `read_source`; else as `check_pretrain`."""
     return _check(
         config,
-        lambda: prepare_finetune(_tolerant(config), source, Surroundings.of(console, cache), races=False),
+        lambda: prepare_finetune(tolerant(config), source, Surroundings.of(console, cache), races=False),
         console,
     )
 
 
-def check_compare(
-    config: CompareConfig, sources: Sequence[Origin], console: Console, cache: CacheOptions
-) -> tuple[dict[str, Any], str]:
-    """Tries out a comparison of `sources`, one run at each batch size; else as `check_pretrain`."""
-    _tell_files(config.task.open(config.data).records, console)
-    with memory_errors():
-        found = plan(_tolerant(config), sources, Path(), console, cache)  # nothing is written in a folder of its own
-        tell_plan(found, console)
-        task = read_target(found, console, lambda: None)
-        _tell_counts(task, console)
-        _judge_bad(task, config)
-        with _threads_of_a_worker(num_workers(config)):
-            num_parameters, seconds, peak = _time_cells(found.setting)
-    setting, workers = found.setting, num_workers(config)
-    cells = fewest_cells(setting)
-    all_seconds = sum(
-        setting.num_steps(cell) * seconds[setting.budgets[cell.labels].batch_size]
-        for cell in cells
-        if cell.arm != "probe"
-    )
-    model = setting.config.model.name if setting.config.model else ""
-    result = {
-        "model": model,
-        "num_parameters": num_parameters,
-        "num_runs": len(cells),
-        "jobs": workers,
-        "num_steps": {str(labels): budget.steps for labels, budget in setting.budgets.items()},
-        "seconds_per_step": {str(size): found for size, found in seconds.items()},
-        "estimated_seconds": all_seconds / workers,
-        "peak_bytes": peak,
-        "counts": {part: task.class_counts(part) for part in PARTS if part in task.parts},
-        "classes": list(task.classes),
-        "bad_images": list(task.bad_images),
-    }
-    side_by_side = f", {workers} side by side" if workers > 1 else ""
-    sentence = (
-        f"ok: {model}, {num_parameters:,} parameters; at least {len(cells):,} runs{side_by_side}, about "
-        f"{duration(all_seconds / workers)} and the evaluations, more where a grid of learning rates grows; peak "
-        f"memory of a run {peak / 1e9:.1f} GB."
-    )
-    return result, sentence
-
-
-@contextmanager
-def _threads_of_a_worker(num_workers: int) -> Iterator[None]:
-    """As many threads inside as one of so many workers computes with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if num_workers == 1 else THREADS_SIDE_BY_SIDE)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _time_cells(setting: Setting) -> tuple[int, dict[int, float], int]:
-    """Parameters of the model, seconds of a step at each batch size, and bytes at the peak."""
-    seconds: dict[int, float] = {}
-    num_parameters, peak = 0, 0
-    for labels, budget in setting.budgets.items():
-        if budget.batch_size in seconds:
-            continue
-        cell = setting.config_of(Cell("pretrained", labels, 0, setting.config.optim.usual_lr))
-        assert isinstance(cell, FinetuneConfig)
-        with silent() as console:
-            around = Surroundings.of(console, setting.cache)
-            prepared = prepare_finetune(cell, setting.sources[0], around, read=READ)
-        seconds[budget.batch_size] = time_steps(prepared)
-        num_parameters = sum(parameter.numel() for parameter in prepared.classifier.parameters())
-        peak = max(peak, peak_memory_bytes(prepared.device))
-    return num_parameters, seconds, peak
-
-
-def _tolerant(config: RunConfigT) -> RunConfigT:
+def tolerant(config: RunConfigT) -> RunConfigT:
     """The config with every bad image left out, so that all of them can be told."""
     return config.model_copy(update={"data": config.data.tolerant()})
 
 
-def _judge_bad(task: Task, config: RunConfig) -> None:
+def judge_bad(task: Task, config: RunConfig) -> None:
+    """Raises DataError where more images could not be read than the config, as loaded, allows."""
     allowed = config.data.max_bad_images if config.data.on_bad_image == "skip" else 0
-    if len(task.bad_images) > allowed:
+    if (count := len(task.bad_images)) > allowed:
         raise DataError(
-            f"{len(task.bad_images)} images cannot be read, named above. Repair or remove them, or set "
+            f"{count} image{'s' if count > 1 else ''} cannot be read, named above. Repair or remove them, or set "
             "data.on_bad_image: skip and data.max_bad_images."
         )
 
 
 def _check(config: RunConfig, prepare: Callable[[], Prepared], console: Console) -> tuple[dict[str, Any], str]:
-    _tell_files(config.task.open(config.data).records, console)
+    tell_files(config.task.open(config.data).records, console)
     with memory_errors():
         prepared = prepare()
-        _tell_counts(prepared.task, console)
-        _judge_bad(prepared.task, config)
+        tell_counts(prepared.task, console)
+        judge_bad(prepared.task, config)
         seconds = time_steps(prepared)
     task, num_steps, peak = prepared.task, prepared.num_steps, peak_memory_bytes(prepared.device)
     all_seconds = seconds * (num_steps * _num_runs(config) + prepared.race_steps)
@@ -183,7 +104,7 @@ def _num_runs(config: RunConfig) -> int:
     return (config.transfer.soup or 1) if isinstance(config, FinetuneConfig) else 1
 
 
-def _tell_files(records: Sequence[Record], console: Console) -> None:
+def tell_files(records: Sequence[Record], console: Console) -> None:
     """Sizes and modes of the image files, from their headers."""
     files = [record.image for record in records if isinstance(record.image, Path)]
     if not files:
@@ -205,7 +126,7 @@ def _kind(path: Path) -> str:
     return f"{width}x{height} {mode}"
 
 
-def _tell_counts(task: Task, console: Console) -> None:
+def tell_counts(task: Task, console: Console) -> None:
     parts = [part for part in PARTS if part in task.parts]
     columns = [task.labelling.told(task.parts[part].labels, len(task.classes)) for part in parts]
     rows = [[name, *(column[row] for column in columns)] for row, name in enumerate(task.classes)]

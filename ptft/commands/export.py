@@ -13,6 +13,7 @@ from ptft.export import onnx_file, safetensors_file
 from ptft.export.network import TOLERANCE, Exported
 from ptft.report.console import Console
 from ptft.storage import check_replaceable, told_size, write_durably
+from ptft.transfer.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -21,37 +22,41 @@ class _Format:
 
     Attributes:
         title: for messages.
-        signature: by which a file of ours is told.
+        is_ours: whether a file that begins with some bytes was written here.
         write: its content for a checkpoint.
-        read: a program's answers to images, with that content.
+        read: a program's answers and logits for images, with that content.
         reader: which program that is.
         use: what goes in and comes out, or which network it fits, in words.
+        facts: that are in the file beside the weights.
     """
 
     title: str
-    signature: bytes
+    is_ours: Callable[[bytes], bool]
     write: Callable[[Exported], bytes]
-    read: Callable[[bytes, Exported, Tensor], Tensor]
+    read: Callable[[bytes, Exported, Tensor], tuple[Tensor, Tensor]]
     reader: Callable[[Exported], str]
     use: Callable[[Exported], str]
+    facts: Callable[[Exported], Facts]
 
 
 _FORMATS = {
     ".onnx": _Format(
         "ONNX",
-        onnx_file.SIGNATURE,
+        onnx_file.is_ours,
         onnx_file.onnx_bytes,
-        lambda content, _, images: onnx_file.onnx_answers(content, images),
+        lambda content, _, images: onnx_file.onnx_outputs(content, images),
         lambda _: "ONNX Runtime",
         onnx_file.use,
+        Exported.facts,
     ),
     ".safetensors": _Format(
         "safetensors",
-        safetensors_file.SIGNATURE,
+        safetensors_file.is_ours,
         safetensors_file.safetensors_bytes,
-        safetensors_file.safetensors_answers,
+        safetensors_file.safetensors_outputs,
         safetensors_file.reader,
         safetensors_file.use,
+        safetensors_file.facts,
     ),
 }
 
@@ -65,7 +70,7 @@ def check_export(out: Path) -> None:
     """
     if (format_ := _FORMATS.get(out.suffix.lower())) is None:
         raise UsageError(f"--out {out}: the name must end in {' or '.join(_FORMATS)}, which is the format.")
-    check_replaceable(out, "--out", f"{format_.title} by ptft", format_.signature, f"model{out.suffix}")
+    check_replaceable(out, "--out", f"{format_.title} by ptft", format_.is_ours, f"model{out.suffix}")
 
 
 def export(path: Path, out: Path, console: Console) -> dict[str, Any]:
@@ -88,16 +93,16 @@ def export(path: Path, out: Path, console: Console) -> dict[str, Any]:
     exported = Exported.of(checkpoint.read(path))
     content = format_.write(exported)
     images, reader = exported.images(), format_.reader(exported)
-    difference = exported.difference(format_.read(content, exported, images), exported.expected(images))
+    difference = exported.difference(images, *format_.read(content, exported, images))
     if not difference <= TOLERANCE:
         raise CheckpointError(
-            f"{out} would not give the answers of {path} in {reader}: {difference:.1e} of the largest apart, "
+            f"{out} would not give the logits of {path} in {reader}: {difference:.1e} of the largest apart, "
             f"{TOLERANCE:g} allowed. Nothing was written."
         )
     write_durably(out, lambda file: file.write(content))
     console.say(f"{format_.title}: {told_size(len(content))}, {format_.use(exported)}")
     console.say(
-        f"proof: on {len(images)} fixed images {reader} gives the answers of {path}, largest difference "
+        f"proof: on {len(images)} fixed images {reader} gives the logits of {path}, largest difference "
         f"{difference:.1e} of the largest."
     )
     return {
@@ -106,5 +111,5 @@ def export(path: Path, out: Path, console: Console) -> dict[str, Any]:
         "checkpoint": str(path),
         "bytes": len(content),
         "largest_difference": difference,
-        **exported.facts().model_dump(mode="json", exclude_none=True),
+        **format_.facts(exported).model_dump(mode="json", exclude_none=True),
     }

@@ -32,7 +32,7 @@ from ptft.transfer.source import format_of
 
 _DIVERGED = NotFiniteError.exit_code
 # Looks at validation in a run.
-_NUM_LOOKS = 10
+NUM_LOOKS = 10
 # A cell never reads the test images: they are looked at once the learning rates are chosen.
 READ: tuple[Part, ...] = ("train", "validation")
 
@@ -95,7 +95,7 @@ class Setting:
         """An ordinary config: random weights are a pretraining on the target task."""
         config, steps = self.config, self.num_steps(cell)
         labels = None if cell.labels == "all" else cell.labels
-        every = config.train.evaluate_every or Duration(steps=-(-steps // _NUM_LOOKS))
+        every = config.train.evaluate_every or Duration(steps=-(-steps // NUM_LOOKS))
         length = {"steps": steps, "epochs": None, "examples": None}
         size = {"batch_size": self.budgets[cell.labels].batch_size, "evaluate_every": every}
         shared: dict[str, Any] = {

@@ -21,37 +21,43 @@ from ptft.transfer.facts import Facts
 from ptft.transfer.source import format_of, model_of, scale_of
 
 TOLERANCE = 1e-5
-"""Largest difference accepted between a file's answers and the checkpoint's, see `Exported.difference`."""
+"""Largest difference accepted between what a file and the checkpoint say, see `Exported.difference`."""
 _NUM_IMAGES = 4
-_SMALLEST = 1e-30
 
 
 class Network(nn.Module):
-    """Images as they are decoded, to what `ptft predict` says of them: normalisation, views and softmax inside.
+    """Images as they are decoded, to what `ptft predict` says of them: normalisation, views and activation inside.
 
     Args:
         classifier: images to logits, in eval mode, on the CPU.
         format_: how it is given images.
         answers: what is made of its logits.
+        is_regression: whether these are numbers.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, classifier: nn.Module, format_: Format, answers: Answers) -> None:
+    def __init__(self, classifier: nn.Module, format_: Format, answers: Answers, is_regression: bool) -> None:
         super().__init__()
         self.classifier = classifier
         self.num_views = format_.num_views
         self.answers = answers
+        self.is_regression = is_regression
         self.register_buffer("mean", 255 * torch.tensor(format_.mean).view(1, -1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(format_.std).view(1, -1, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps images uint8 (B, C, S, S) to float32 (B, K): probabilities, or numbers in the targets' own units."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps images uint8 (B, C, S, S) to answers (B, K) and logits, float32 (B, K).
+
+        The answers are probabilities, float32, or numbers in the targets' own units, float64: a year, in seconds, has
+        more digits than float32.
+        """
         weights, views = zip(*views_of((images.to(torch.float32) - self.mean) / self.std, self.num_views), strict=True)
         # One pass for all views: the network is in the file once.
         logits = self.classifier(torch.cat(views)).unflatten(0, (len(views), -1))
-        return self.answers.values(torch.einsum("v,vbk->bk", torch.tensor(weights), logits))
+        logits = torch.einsum("v,vbk->bk", torch.tensor(weights), logits)
+        return self.answers.values(logits.double() if self.is_regression else logits), logits
 
 
 @dataclass(frozen=True)
@@ -90,36 +96,37 @@ class Exported:
 
     def network(self, classifier: nn.Module | None = None) -> Network:
         """From pixels to answers, with the checkpoint's own network from images to logits, or another."""
-        return Network(classifier or self.classifier, self.format, self.answers()).eval()
+        net = classifier or self.classifier
+        return Network(net, self.format, self.answers(), self.scale is not None).eval()
 
     def answers(self) -> Answers:
         """What is made of the network's logits."""
         return self.task.answers(self.classes, self.scale, top=1)
 
     def images(self) -> Tensor:
-        """Fixed images on which a file is compared with the checkpoint, uint8 (4, C, S, S): noise, ever darker."""
+        """Fixed images on which a file is compared with the checkpoint, uint8 (4, C, S, S)."""
         generator = torch.Generator().manual_seed(derive_seed("export"))
         shape = (_NUM_IMAGES, self.format.in_channels, self.format.image_size, self.format.image_size)
-        noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        return noise >> torch.arange(_NUM_IMAGES, dtype=torch.uint8).view(-1, 1, 1, 1)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
-    def expected(self, images: Tensor) -> Tensor:
-        """What the checkpoint says of images uint8 (B, C, S, S), float32 (B, K), on the way of `ptft predict`."""
-        examples = Examples(ResidentImages(images), torch.zeros(len(images), dtype=torch.int64), [""] * len(images))
-        logits = predictions_of(self.classifier, examples, self.format, torch.device("cpu")).logits
-        return self.answers().values(logits)
+    def difference(self, images: Tensor, answers: Tensor, logits: Tensor) -> float:
+        """Largest difference between what a file says of images and what the checkpoint says, `ptft predict`'s way.
 
-    def difference(self, answers: Tensor, expected: Tensor) -> float:
-        """Largest difference of two sets of answers, float (B, K), as a share of the largest of them or of 1.
+        Logits are compared, as a share of the largest or of 1: of a network that is sure of an image the probabilities
+        are all near 0 or 1, whatever it is given. The file's answers must be those of the file's logits.
 
-        Probabilities are compared by their logarithms: of a network that is sure of an image they are all near 0 or 1,
-        whatever it is given.
+        Args:
+            images: uint8 (B, C, S, S).
+            answers, logits: of the file, as `Network` gives them.
         """
+        examples = Examples(ResidentImages(images), torch.zeros(len(images), dtype=torch.int64), [""] * len(images))
+        expected = predictions_of(self.classifier, examples, self.format, torch.device("cpu")).logits
+        meant = self.answers().values(logits.double())
         if self.scale is not None:
-            ours, theirs = self.scale.standardize(answers), self.scale.standardize(expected)
-        else:
-            ours, theirs = (values.clamp_min(_SMALLEST).log() for values in (answers, expected))
-        return ((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1.0)).item()
+            answers, meant = self.scale.standardize(answers.double()), logits.double()
+        pairs = (logits, expected), (answers, meant)
+        shares = [(ours - theirs).abs().max() / theirs.abs().max().clamp_min(1.0) for ours, theirs in pairs]
+        return torch.stack([share.double() for share in shares]).max().item()  # NaN, where there is one
 
     def facts(self) -> Facts:
         """What goes into every file beside the weights."""

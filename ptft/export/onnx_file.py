@@ -12,16 +12,15 @@ from torch import Tensor
 from ptft.errors import UsageError
 from ptft.export.network import Exported
 
-SIGNATURE = b"\x12\x04ptft"
-"""Field 2 of the protocol buffer, the producer's name, which stands at the beginning of the file."""
 _LARGEST = 2**31 - 2**20
 
 
 def onnx_bytes(exported: Exported) -> bytes:
     """The content of an ONNX file.
 
-    Its input `images` is uint8 (batch, C, S, S), any batch; its output `probabilities` is float32 (batch, K), or
-    `targets` of a regression, in their own units. Its metadata are those of `Exported.facts`.
+    Its input `images` is uint8 (batch, C, S, S), any batch; its outputs are `probabilities`, float32 (batch, K), or
+    `targets` of a regression, float64 in their own units, and `logits`, float32 (batch, K). Its metadata are those of
+    `Exported.facts`.
 
     Raises:
         UsageError: a package is missing, or the weights are beyond the 2 GB that the format holds in one file.
@@ -37,7 +36,7 @@ def onnx_bytes(exported: Exported) -> bytes:
             (images,),
             dynamo=True,
             input_names=["images"],
-            output_names=[_output(exported)],
+            output_names=[_output(exported), "logits"],
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
             external_data=False,
             verbose=False,
@@ -51,28 +50,31 @@ def onnx_bytes(exported: Exported) -> bytes:
     return content
 
 
-def onnx_answers(content: bytes, images: Tensor) -> Tensor:
-    """What ONNX Runtime makes of images with such a file.
+def onnx_outputs(content: bytes, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What ONNX Runtime makes of images with such a file: answers and logits, as `Network` gives them.
 
     Args:
         content: of the file.
         images: uint8 (B, C, S, S).
-
-    Returns:
-        Float32 (B, K).
     """
     _import("onnxruntime")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    answers, logits = map(torch.from_numpy, session.run(None, {"images": images.numpy()}))
+    return answers, logits
 
 
 def use(exported: Exported) -> str:
     """What goes in and what comes out."""
     shown = exported.format
     sides = f"(batch, {shown.in_channels}, {shown.image_size}, {shown.image_size})"
-    return f"images uint8 {sides} to {_output(exported)} float32 (batch, {len(exported.classes)})"
+    return f"images uint8 {sides} to {_output(exported)} (batch, {len(exported.classes)})"
+
+
+def is_ours(start: bytes) -> bool:
+    """Whether a file that begins so was written here: field 2 of the protocol buffer is the producer's name."""
+    return b"\x12\x04ptft" in start[:16]
 
 
 def _output(exported: Exported) -> str:

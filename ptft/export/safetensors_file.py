@@ -10,10 +10,9 @@ from ptft.export.network import Exported
 from ptft.models import TorchvisionCnn
 from ptft.models.outline import ParametersOnMeta, outline
 from ptft.models.zoo_families import family_of
-from ptft.models.zoo_nets import torchvision_net
+from ptft.models.zoo_nets import EXPLICIT, torchvision_net
+from ptft.transfer.facts import Facts
 
-SIGNATURE = b'"ptft":'
-"""In the header, which stands at the beginning of the file."""
 _ONNX_ONLY = {
     "squeezenet": "torchvision's SqueezeNet cuts off what is below 0 before the softmax, and ptft's does not, so its "
     "probabilities would be others",
@@ -25,7 +24,7 @@ def safetensors_bytes(exported: Exported) -> bytes:
     """The content of a safetensors file.
 
     Of a network of torchvision the tensors have torchvision's names, of ptft's own `backbone.*` and `head.*`. Its
-    metadata are those of `Exported.facts`, and what turns pixels into its input and its output into answers.
+    metadata are `facts`.
 
     Raises:
         UsageError: the package is missing, or torchvision's own network could not use the file.
@@ -40,8 +39,14 @@ def safetensors_bytes(exported: Exported) -> bytes:
     weights = exported.classifier.state_dict()
     if isinstance(exported.model, TorchvisionCnn):
         weights = _as_torchvision(exported.model.name, weights)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    return save(tensors, {"format": "pt"} | facts(exported).as_text())
+
+
+def facts(exported: Exported) -> Facts:
+    """Those of `Exported.facts`, and what turns pixels into the network's input and its output into answers."""
     shown, scale = exported.format, exported.scale
-    facts = exported.facts().model_copy(
+    return exported.facts().model_copy(
         update={
             "mean": shown.mean,
             "std": shown.std,
@@ -50,20 +55,15 @@ def safetensors_bytes(exported: Exported) -> bytes:
             "target_std": scale and scale.std,
         }
     )
-    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
-    return save(tensors, {"format": "pt"} | facts.as_text())
 
 
-def safetensors_answers(content: bytes, exported: Exported, images: Tensor) -> Tensor:
-    """The answers of the library's own network, torchvision's or ptft's, with the weights of such a file.
+def safetensors_outputs(content: bytes, exported: Exported, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Answers and logits, as `Network` gives them, with the weights of such a file in the library's own network.
 
     Args:
         content: of the file; its tensors are loaded strictly, by torch.
         exported: what else is known.
         images: uint8 (B, C, S, S).
-
-    Returns:
-        Float32 (B, K).
     """
     from safetensors.torch import load
 
@@ -75,8 +75,8 @@ def safetensors_answers(content: bytes, exported: Exported, images: Tensor) -> T
         net = outline(model, num_classes, in_channels)
     net.load_state_dict(load(content), assign=True)
     with torch.inference_mode():
-        answers: Tensor = exported.network(net.eval())(images)
-    return answers
+        answers, logits = exported.network(net.eval())(images)
+    return answers, logits
 
 
 def reader(exported: Exported) -> str:
@@ -89,9 +89,15 @@ def use(exported: Exported) -> str:
     model, num_classes, in_channels = exported.model, len(exported.classes), exported.format.in_channels
     if not isinstance(model, TorchvisionCnn):
         return f"the tensors of ptft's {model.name}, for `--from`"
-    net = f"torchvision.models.get_model({model.name!r}, num_classes={num_classes})"
+    given = "".join(f", {name}={value}" for name, value in EXPLICIT.get(model.name, {}).items())
+    net = f"torchvision.models.get_model({model.name!r}, num_classes={num_classes}{given})"
     changed = _changes(model.name, in_channels, model.small_stem)
     return f"the tensors of {net}{' with ' if changed else ''}{' and '.join(changed)}"
+
+
+def is_ours(start: bytes) -> bool:
+    """Whether a file that begins so was written here: after 8 bytes comes the header, as JSON."""
+    return start[8:9] == b"{" and b'"ptft":"' in start[: 8 + int.from_bytes(start[:8], "little")]
 
 
 def _changes(name: str, in_channels: int, small_stem: bool) -> list[str]:

@@ -8,7 +8,7 @@ from ptft.models.zoo_families import Family, StemInit, family_of
 from ptft.vision import torchvision
 
 # torchvision warns when these are left to their defaults; auxiliary heads would turn the output into a tuple.
-_EXPLICIT: dict[str, dict[str, bool]] = {
+EXPLICIT: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
@@ -44,9 +44,7 @@ def build_torchvision(
 
 def torchvision_net(name: str, num_classes: int, in_channels: int, *, small_stem: bool) -> nn.Module:
     """torchvision's own network with random weights, its first layers fitted; arguments as `build_torchvision`."""
-    net: nn.Module = torchvision.models.get_model(
-        name, weights=None, num_classes=num_classes, **_EXPLICIT.get(name, {})
-    )
+    net: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **EXPLICIT.get(name, {}))
     _fit_stem(net, family_of(name), in_channels, small_stem)
     return net
 

@@ -4,16 +4,22 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from ptft.config.base import Config, Names
+from ptft.config.base import Config, Names, different
 from ptft.data.images import MAX_IMAGE_SIZE
 from ptft.data.labelling import Scale
-from ptft.data.sources.base import NumViews
+from ptft.data.sources.base import NumViews, Statistics
 from ptft.data.task import Format
 from ptft.errors import CheckpointError
 
-_RESIZING = "largest centred square, resampled bilinearly with antialiasing"
+_PREPARATION = (
+    "upright by its EXIF orientation, transparent parts on white, 8 bit a channel; then the largest centred square, "
+    "resampled bilinearly with antialiasing"
+)
+_SMALLEST = 1e-6
+_WORDS = ("ptft", "digest", "task", "model", "preparation")
+_Positive = Annotated[float, Field(gt=0)]
 
 
 class Facts(Config):
@@ -21,32 +27,42 @@ class Facts(Config):
 
     ptft: str
     """Version that wrote the file."""
-    digest: str
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the checkpoint."""
-    task: str
+    task: str = Field(pattern="^(single-label|multi-label|regression)$")
     model: str
-    classes: Names = Field(min_length=1)
+    classes: Annotated[Names, AfterValidator(different)] = Field(min_length=1)
     """In the order of the head's rows; of a regression its targets' names."""
     image_size: int = Field(ge=1, le=MAX_IMAGE_SIZE)
     in_channels: int = Field(ge=1, le=64)
-    resizing: str = _RESIZING
+    preparation: str = _PREPARATION
     """How an image becomes one of that size."""
-    threshold: float | None = None
+    threshold: float | None = Field(None, gt=0, lt=1)
     """Multi-label: probability from which an image counts as having a class."""
-    mean: tuple[float, ...] | None = Field(None, strict=False)
+    mean: Statistics | None = None
     """Per channel, of pixels in [0, 1]; None where the file's network does that itself."""
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, strict=False)
+    std: Statistics | None = None
     num_views: NumViews | None = None
     """Whose logits are averaged, see `views_of`."""
     target_mean: tuple[float, ...] | None = Field(None, strict=False)
     """Per target of a regression, which the network predicts in standard deviations from this mean."""
-    target_std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, strict=False)
+    target_std: tuple[_Positive, ...] | None = Field(None, strict=False)
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
-        wanted = ((self.in_channels, self.mean, self.std), (len(self.classes), self.target_mean, self.target_std))
-        if any(values is not None and len(values) != count for count, *pair in wanted for values in pair):
-            raise ValueError("mean and std need a number for each channel or target")
+        for one, other, count, what in (
+            ("mean", "std", self.in_channels, "channel"),
+            ("target_mean", "target_std", len(self.classes), "target"),
+        ):
+            pair = getattr(self, one), getattr(self, other)
+            if (pair[0] is None) != (pair[1] is None):
+                raise ValueError(f"{one} and {other} need each other")
+            if any(values is not None and len(values) != count for values in pair):
+                raise ValueError(f"{one} and {other} need a number for each {what}")
+        if self.std is not None and min(self.std) < _SMALLEST:
+            raise ValueError(f"std is at least {_SMALLEST:g}")
+        if self.target_mean is not None and self.task != "regression":
+            raise ValueError("target_mean belongs to a regression")
         return self
 
     @property
@@ -71,23 +87,29 @@ class Facts(Config):
 
     @classmethod
     def from_text(cls, text: Mapping[str, str], where: str) -> "Facts | None":
-        """Reads them out of the metadata of a file; None where ptft did not write it.
+        """Reads them out of the metadata of a file of weights; None where ptft did not write it.
 
         Raises:
-            CheckpointError: ptft did, and they are damaged or of a newer version.
+            CheckpointError: ptft did, and they are damaged, not all there, or of a newer version.
         """
         if "ptft" not in text:
             return None
-        words = {name for name, field in cls.model_fields.items() if field.annotation is str}
         try:
             found = {
-                name: fact if name in words else json.loads(fact) for name, fact in text.items() if name != "format"
+                name: fact if name in _WORDS else json.loads(fact) for name, fact in text.items() if name != "format"
             }
-            return cls.model_validate(found)
-        except (ValidationError, ValueError) as error:
-            raise CheckpointError(
-                f"{where} holds metadata of ptft that cannot be read: {_reason(error)}. Update ptft, or export again."
-            ) from error
+            facts = cls.model_validate(found)
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise _unreadable(where, _reason(error)) from error
+        if facts.format is None or (facts.task == "regression" and facts.scale is None):
+            raise _unreadable(where, "mean and std are not there")
+        return facts
+
+
+def _unreadable(where: str, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{where} holds metadata of ptft that cannot be used: {reason}. Export it again, or update ptft."
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -58,17 +58,26 @@ def of_tensors(
     fit, told = _recognised(weights, where, model)
     recognised = fit.model if fit.is_whole else None
     if facts is not None and facts.format is not None:
-        if facts.in_channels != fit.in_channels:
-            raise CheckpointError(
-                f"{where}: its metadata say {facts.in_channels} input channels, its weights take {fit.in_channels}. "
-                "Export it again."
-            )
+        _check_facts(facts, fit, where)
         told += f" Class names, image size, mean and std are those of checkpoint {facts.digest[:12]}."
         known = facts.format, recognised, (), fit.in_channels, (*said, f"{where}: {told}")
         return SourceWeights(fit.tensors, facts.classes, *known, task=facts.task, scale=facts.scale)
     format_, assumption = assumed(fit.model, fit.in_channels)
     said = (*said, f"{where}: {told}", "class names are not recorded.", assumption)
     return SourceWeights(fit.tensors, (), format_, recognised, (), fit.in_channels, said)
+
+
+def _check_facts(facts: Facts, fit: Fit, where: str) -> None:
+    head = fit.tensors.get("head.weight")
+    for what, told, found in (
+        ("input channels", facts.in_channels, fit.in_channels),
+        ("as the model", facts.model, fit.model.name),
+        ("classes", len(facts.classes), len(facts.classes) if head is None else len(head)),
+    ):
+        if told != found:
+            raise CheckpointError(
+                f"{where}: its metadata say {told} {what}, its weights {found}. Export it again from its checkpoint."
+            )
 
 
 def _recognised(weights: Mapping[str, Tensor], where: str, model: Model | None) -> tuple[Fit, str]:
