@@ -23,6 +23,8 @@ from ptft.train.schedule import Schedules
 from ptft.transfer.head import RowsKept
 from ptft.transfer.interpolation import draw_back
 
+_MANY = 100
+"""Labels a class, beyond which more is learnt by bolder steps."""
 Train = Callable[[FinetuneConfig, Task, Classifier], Classifier]
 """Trains a classifier, in place, by a resolved config on a task; gives the weights to use."""
 
@@ -55,6 +57,12 @@ class Course:
     console: Console
     check_stop: Callable[[], None]
 
+    def racers(self) -> list[Racer]:
+        """All that may race."""
+        labels, task = len(self.task.train) / len(self.task.classes), self.config.task
+        has_many_labels = isinstance(task, SingleLabel) and labels > _MANY
+        return racers_of(self.config, has_own_head=self.rows_kept == "all", has_many_labels=has_many_labels)
+
     @property
     def num_steps(self) -> int:
         """Of the run."""
@@ -81,7 +89,7 @@ def decide(course: Course) -> Decision:
         StoppedError: a signal arrived; whoever starts again races again and decides the same.
     """
     config, console = course.config, course.console
-    racers = racers_of(config, has_own_head=course.rows_kept == "all")
+    racers = course.racers()
     said: list[str] = []
     is_clear = False
     if isinstance(config.task, SingleLabel):
@@ -130,7 +138,7 @@ def told_without_racing(course: Course) -> tuple[FinetuneConfig, int]:
         A config that it may end with, and the most steps it would take.
     """
     config, console = course.config, course.console
-    racers = racers_of(config, has_own_head=course.rows_kept == "all")
+    racers = course.racers()
     found = plan_races(course, racers, len(folds_of(course.task, config.seed)))
     if isinstance(found, Pace):
         console.say(f"auto: a run would race first: {_plan_sentence(found, course.num_steps)}")

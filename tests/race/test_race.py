@@ -201,8 +201,29 @@ def test_a_warmup_given_takes_the_same_share_of_a_race_as_of_the_run() -> None:
     assert all(warmup == round(num_steps / 4) for warmup, num_steps in laps)
 
 
+def test_lp_ft_is_bolder_with_more_than_a_hundred_labels_a_class() -> None:
+    source = SmallCnn(width=4).build(2, 1)
+    cpu, console = torch.device("cpu"), Console(io.StringIO())
+
+    def lr_of(counts: list[int]) -> set[float | None]:
+        course = Course(
+            config(), config(), task(counts), source, source, "none", cpu, lambda *_: source, console, lambda: None
+        )
+        return {racer.lr for racer in course.racers() if racer.recipe == "lp-ft"}
+
+    assert lr_of([100, 100]) == {0.01}
+    assert lr_of([101, 100]) == {0.03}
+
+
 def test_a_learning_rate_given_is_the_only_one() -> None:
     assert {racer.lr for racer in racers_of(config(optim={"lr": 0.05}), has_own_head=False)} == {0.05, None}
+    many = racers_of(config(), has_own_head=False, has_many_labels=True)
+    assert {racer.lr for racer in many if racer.recipe == "lp-ft"} == {0.03}
+    assert [racer for racer in many if racer.recipe != "lp-ft"] == [
+        racer for racer in racers_of(config(), has_own_head=False) if racer.recipe != "lp-ft"
+    ]
+    given = racers_of(config(optim={"lr": 0.05}), has_own_head=False, has_many_labels=True)
+    assert {racer.lr for racer in given} == {0.05, None}
     adamw = racers_of(config(optim={"name": "adamw"}), has_own_head=False)
     assert [racer.lr for racer in adamw if racer.recipe == "full"] == [3e-5, 1e-4, 3e-4, 1e-3]
 
