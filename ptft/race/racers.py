@@ -57,7 +57,7 @@ def racers_of(config: FinetuneConfig, *, has_own_head: bool, has_many_labels: bo
     Args:
         config: as the user gave it; a learning rate in it is the only one that is tried.
         has_own_head: whether the source's head is one for the very classes of the target.
-        has_many_labels: whether each class has more than a hundred, on average.
+        has_many_labels: whether each class has more than two hundred, on average.
     """
     transfer, optim = config.transfer, config.optim
     given = transfer.interpolate if isinstance(transfer.interpolate, float) else 1.0

@@ -201,7 +201,7 @@ def test_a_warmup_given_takes_the_same_share_of_a_race_as_of_the_run() -> None:
     assert all(warmup == round(num_steps / 4) for warmup, num_steps in laps)
 
 
-def test_lp_ft_is_bolder_with_more_than_a_hundred_labels_a_class() -> None:
+def test_lp_ft_is_bolder_with_more_than_two_hundred_labels_a_class() -> None:
     source = SmallCnn(width=4).build(2, 1)
     cpu, console = torch.device("cpu"), Console(io.StringIO())
 
@@ -211,8 +211,8 @@ def test_lp_ft_is_bolder_with_more_than_a_hundred_labels_a_class() -> None:
         )
         return {racer.lr for racer in course.racers() if racer.recipe == "lp-ft"}
 
-    assert lr_of([100, 100]) == {0.01}
-    assert lr_of([101, 100]) == {0.03}
+    assert lr_of([200, 200]) == {0.01}
+    assert lr_of([201, 200]) == {0.03}
 
 
 def test_a_learning_rate_given_is_the_only_one() -> None:
