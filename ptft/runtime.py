@@ -121,6 +121,11 @@ def computes_bf16(device: torch.device) -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def computes_on_tiles() -> bool:
+    """Whether the processor multiplies matrices on tiles (Intel AMX) that torch uses."""
+    return computes_bf16(torch.device("cpu")) and bool(torch.cpu._is_amx_tile_supported())
+
+
 def num_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

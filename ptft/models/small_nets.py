@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ptft.models.classifier import Classifier
+from ptft.models.small_maps import set_small_maps
 from ptft.models.whitening import KERNEL, Whitening
 
 _BN_MOMENTUM = 0.4
@@ -192,5 +193,6 @@ def with_head(
     backbone: SmallCnnBackbone | SmallResnetBackbone | SmallVggBackbone, num_classes: int, dropout: float
 ) -> Classifier:
     """Puts a linear head, initialised as torch does by default, on a backbone."""
+    set_small_maps(backbone)
     head = nn.Linear(backbone.feature_dim, num_classes)
     return Classifier(backbone, head, in_channels=backbone.in_channels, dropout=dropout)

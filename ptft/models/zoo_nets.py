@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from ptft.models.classifier import Classifier
 from ptft.models.depthwise import set_depthwise
+from ptft.models.small_maps import set_small_maps
 from ptft.models.zoo_families import Family, StemInit, family_of
 from ptft.vision import torchvision
 
@@ -36,6 +37,7 @@ def build_torchvision(
     """
     net = torchvision_net(name, num_classes, in_channels, small_stem=small_stem)
     set_depthwise(net)
+    set_small_maps(net)
     head, own_dropout = _take_head(net)
     backbone = GlobalAverage(net.get_submodule("layers")) if name.startswith("mnasnet") else net
     probability = own_dropout if dropout is None else dropout

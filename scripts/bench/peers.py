@@ -28,6 +28,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from ptft.models import Model
+from ptft.models.depthwise import DepthwiseConv2d
+from ptft.models.small_maps import SmallMapConv2d
 from ptft.train.optim import Sgd
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -57,7 +59,7 @@ class Job:
         ]
         self.train = ImageFolder(str(self.data / "train"), transforms.Compose([*fit, *vary, *finish]))
         self.test = ImageFolder(str(self.data / "test"), transforms.Compose([*fit, *finish]))
-        self.model: nn.Module = network_of(self.network).build(len(self.train.classes), 3)
+        self.model: nn.Module = torchs_own(network_of(self.network).build(len(self.train.classes), 3))
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.steps = math.ceil(len(self.train) / self.batch_size) * self.epochs
@@ -92,6 +94,14 @@ class Job:
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(self.logits(images), labels)
+
+
+def torchs_own(network: nn.Module) -> nn.Module:
+    """The network with torch's own convolutions, as it is outside ptft."""
+    for part in network.modules():
+        if isinstance(part, DepthwiseConv2d | SmallMapConv2d):
+            part.__class__ = nn.Conv2d
+    return network
 
 
 def network_of(name: str) -> Model:

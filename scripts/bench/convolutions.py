@@ -1,9 +1,10 @@
-"""What it brings to compute depthwise convolutions in float32 where the rest of a network runs in bfloat16.
+"""What it brings to compute convolutions otherwise than torch does where a network runs in bfloat16 on a CPU.
 
-    python scripts/bench/depthwise.py [MODEL…] [--size PIXELS] [--batch-size N] [--rounds N]
+    python scripts/bench/convolutions.py [MODEL…] [--size PIXELS] [--batch-size N] [--rounds N]
 
-Forward and backward passes of each model, by turns: bf16 as ptft computes it, bf16 with torch's own depthwise
-convolutions, and fp32; all channels_last. Images a second, medians of the rounds.
+Forward and backward passes of each model, by turns: bf16 as ptft computes it (depthwise convolutions in float32; on a
+processor with matrix tiles small maps as `ptft.models.small_maps` says), bf16 with torch's own convolutions, and fp32;
+all channels_last. Images a second, medians of the rounds, and the median ratio of the first to the second.
 """
 
 import argparse
@@ -11,16 +12,15 @@ import statistics
 import time
 
 import torch
+from peers import torchs_own
 from pydantic import TypeAdapter
-from torch import nn
 from torch.nn import functional
 
 from ptft.allocator import keep_freed_memory
 from ptft.models import Model
 from ptft.models.classifier import Classifier
-from ptft.models.depthwise import DepthwiseConv2d
 
-MODELS = ("mobilenet_v3_small", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x1_0", "mnasnet1_0", "convnext_tiny")
+MODELS = ("resnet18", "resnet50", "mobilenet_v3_small", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
 _STEPS = 2
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     keep_freed_memory()  # as every command of ptft does
     images = torch.randn(given.batch_size, 3, given.size, given.size).to(memory_format=torch.channels_last)
-    print("| model | bf16 | torch's bf16 | fp32 |\n|---|---|---|---|")
+    print("| model | bf16 | torch's bf16 | fp32 | times torch's bf16 |\n|---|---|---|---|---|")
     for name in given.models:
         ways = {"bf16": (build(name), True), "torch": (build(name, plain=True), True), "fp32": (build(name), False)}
         seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -43,17 +43,15 @@ def main() -> None:
                 if turn:  # the first round warms up
                     seconds[way].append(taken)
         speeds = (f"{given.batch_size / statistics.median(taken):,.0f}" for taken in seconds.values())
-        print(f"| {name} | {' | '.join(speeds)} |", flush=True)
+        times = statistics.median(theirs / own for own, theirs in zip(seconds["bf16"], seconds["torch"], strict=True))
+        print(f"| {name} | {' | '.join(speeds)} | {times:.2f} |", flush=True)
 
 
 def build(name: str, *, plain: bool = False) -> Classifier:
     torch.manual_seed(0)
     config: Model = TypeAdapter(Model).validate_python({"name": name})
     model = config.build(2, 3)
-    for part in model.modules() if plain else ():
-        if type(part) is DepthwiseConv2d:
-            part.__class__ = nn.Conv2d
-    return model.to(memory_format=torch.channels_last)
+    return (torchs_own(model) if plain else model).to(memory_format=torch.channels_last)
 
 
 def time_of(model: Classifier, images: torch.Tensor, is_low: bool) -> float:
