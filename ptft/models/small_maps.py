@@ -24,13 +24,13 @@ from ptft.runtime import computes_on_tiles
 _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, None]
 """Of maps, filters and bias."""
 
-_PATCHES_UP_TO, _PIXELS_UP_TO, _WIDE_UP_TO = 4, 8, 7
-"""Sides of the result up to which each way is faster: patches; those of 1x1 filters, which are the pixels as they lie;
-wide rows."""
-_WORTHWHILE = 1 << 16
-"""Weights from which on patches are faster: the product must be worth what surrounds it."""
-_ROW = 32
-"""Pixels of a wide row at most: one tile."""
+_SMALL = 7
+"""Side of the result up to which a row of it leaves too much of a tile empty."""
+_FEW_PIXELS, _MANY_WEIGHTS = 512, 1 << 16
+"""Patches pay where the result has few pixels, of all images together, and there are many weights: then it is the weights
+that oneDNN spends its time on. Of 1x1 filters they pay for any number of pixels, being the pixels as they lie."""
+_TILE, _ROW = 32, 64
+"""Pixels of a row that fill a tile, and of a wide row at most."""
 
 
 class Geometry(NamedTuple):
@@ -60,7 +60,7 @@ class SmallMapConv2d(nn.Conv2d):
         if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         geometry = Geometry(self.kernel_size[0], self.stride[0], int(self.padding[0]))
-        way = _way(geometry, geometry.side_of_result(max(input.shape[2:])), self.weight.numel())
+        way = _way(geometry, input.shape, self.weight.numel())
         if way is None:
             return super().forward(input)
         dtype = torch.get_autocast_dtype("cpu")
@@ -74,12 +74,14 @@ def set_small_maps(net: nn.Module) -> None:
             part.__class__ = SmallMapConv2d
 
 
-def _way(geometry: Geometry, side: int, num_weights: int) -> Way | None:
-    """The faster way to a result of this side; None is torch's."""
-    if 1 <= side <= (_PIXELS_UP_TO if geometry.side == 1 else _PATCHES_UP_TO) and num_weights >= _WORTHWHILE:
+def _way(geometry: Geometry, shape: torch.Size, num_weights: int) -> Way | None:
+    """The fastest way to convolve maps of this shape; None is torch's."""
+    height, width = (geometry.side_of_result(side) for side in shape[2:])
+    if min(height, width) < 1 or max(height, width) > _SMALL:
+        return None
+    if num_weights >= _MANY_WEIGHTS and (geometry.side == 1 or shape[0] * height * width <= _FEW_PIXELS):
         return by_patches
-    keeps_size = geometry.side == 2 * geometry.padding + 1
-    return with_wide_rows if keeps_size and geometry.side > 1 and 1 <= side <= _WIDE_UP_TO else None
+    return with_wide_rows if geometry.side == 2 * geometry.padding + 1 > 1 else None
 
 
 def _fits(conv: nn.Conv2d) -> bool:
@@ -152,6 +154,8 @@ def _put_together(patches: Tensor, maps: Tensor, geometry: Geometry) -> Tensor:
     side, stride, padding = geometry
     number, channels, *sides = maps.shape
     height, width = (geometry.side_of_result(length) for length in sides)
+    if geometry == (1, 1, 0):
+        return patches.view(number, height, width, channels).permute(0, 3, 1, 2)
     windows = patches.view(number, height, width, side, side, channels)
     framed = [length + 2 * padding for length in sides]
     sums = patches.new_zeros(number, *framed, channels, dtype=_wider(patches.dtype))
@@ -180,10 +184,16 @@ class _WithWideRows(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # An image's share of a row; from the right edge of one to the left edge of the next there is the padding.
             share = -(-(maps.shape[3] + geometry.padding) // geometry.stride)
-            together = max(number for number in range(1, 1 + max(1, _ROW // share)) if len(maps) % number == 0)
+            together = _in_a_row(len(maps), share)
             wide_maps, wide_gradient = _wide(maps, together, geometry.stride * share), _wide(gradient, together, share)
             to_filters = conv2d_weight(wide_maps, filters.shape, wide_gradient, geometry.stride, geometry.padding)
         return to_maps, to_filters, _to_bias(gradient, ctx), None
+
+
+def _in_a_row(number: int, share: int) -> int:
+    """How many of so many images: a divisor of their number that leaves the least of the tiles empty."""
+    divisors = [divisor for divisor in range(1, 1 + max(1, _ROW // share)) if number % divisor == 0]
+    return max(divisors, key=lambda together: (together * share / -(-together * share // _TILE), together))
 
 
 def _to_bias(gradient: Tensor, ctx: Any) -> Tensor | None:
