@@ -27,8 +27,8 @@ _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, None]
 _SMALL = 7
 """Side of the result up to which a row of it leaves too much of a tile empty."""
 _FEW_PIXELS, _MANY_WEIGHTS = 512, 1 << 16
-"""Patches pay where the result has few pixels, of all images together, and there are many weights: then it is the weights
-that oneDNN spends its time on. Of 1x1 filters they pay for any number of pixels, being the pixels as they lie."""
+"""Patches pay where the result has few pixels, of all images together, and there are many weights, on which oneDNN then
+spends its time. Of 1x1 filters they pay for any number of pixels, being the pixels as they lie."""
 _TILE, _ROW = 32, 64
 """Pixels of a row that fill a tile, and of a wide row at most."""
 
