@@ -8,8 +8,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution (one filter for each channel) that a CPU computes in float32 also under autocast.
 
     oneDNN has no fast bfloat16 kernel for its gradients, which took half of the whole step of mobilenet_v3_small at 96
-    pixels (`scripts/bench/depthwise.py`: 2.4 times the speed on 2 cores of an AMD EPYC, Zen 4). The result has the type
-    of the input, so that what follows computes in bfloat16 as before.
+    pixels (`scripts/bench/convolutions.py`: 2.4 times the speed on 2 cores of an AMD EPYC, Zen 4). The result has the
+    type of the input, so that what follows computes in bfloat16 as before.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name that torch gives it)

@@ -2,11 +2,13 @@
 
 oneDNN computes a convolution there row by row: a tile of 16 pixels (forward) or 32 (gradient of the weights) is filled
 from one row of the map, and the rest of it is zeros. With maps of 3 pixels most of the arithmetic is wasted; ResNet-18
-at 96 pixels spent a third of its step so. Both ways around it compute the same sums, in another order:
+at 96 pixels spent a third of its step so. Two ways around it compute the same sums, in another order:
 
-- **Patches**: a convolution is one matrix product of all patches, laid out as rows, with the filters (Chellapilla,
-  Puri & Simard 2006, "High performance convolutional neural networks for document processing", section 3).
-- **Wide rows**: maps of several images stand side by side, with the padding between them, so that a row fills a tile.
+- **Patches**, where there are few pixels and many weights: the convolution is one matrix product of all patches, laid
+  out as rows, with the filters (Chellapilla, Puri & Simard 2006, "High performance convolutional neural networks for
+  document processing", section 3), and so are its gradients.
+- **Wide rows**, for other small maps: the gradient of the weights is taken with maps of several images side by side,
+  with the padding between them, so that a row fills a tile. All else is torch's.
 
 `scripts/bench/convolutions.py` measures what they bring.
 """
@@ -50,14 +52,17 @@ Way = Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor]
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution that a CPU computes in another way where maps are small and autocast is on, in bfloat16.
+    """A convolution that a CPU computes in another way in training under autocast, where maps are small.
 
-    Elsewhere it is torch's to the bit.
+    Elsewhere it is torch's to the bit, so that in evaluation, too, an image's result does not depend on how many others
+    there are: the way does.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name that torch gives it)
         """As `nn.Conv2d`."""
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        if not (input.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):
+            return super().forward(input)
+        if input.ndim != 4 or input.dtype == torch.float64:  # autocast leaves float64 as it is
             return super().forward(input)
         geometry = Geometry(self.kernel_size[0], self.stride[0], int(self.padding[0]))
         way = _way(geometry, input.shape, self.weight.numel())
@@ -118,9 +123,17 @@ class _ByPatches(torch.autograd.Function):
         ctx.save_for_backward(maps, filters)
         ctx.geometry = geometry
         height, width = (geometry.side_of_result(side) for side in maps.shape[2:])
+        result = torch.empty(
+            (len(maps), len(filters), height, width), dtype=maps.dtype, memory_format=torch.channels_last
+        )
+        # Written into: autograd lets nothing change a view that was made here in place, as a ReLU after it may.
+        pixels = result.permute(0, 2, 3, 1).view(-1, len(filters))
         patches, rows = _patches(maps, geometry), _as_rows(filters).T
-        products = patches @ rows if bias is None else torch.addmm(bias.to(maps.dtype), patches, rows)
-        return products.view(len(maps), height, width, len(filters)).permute(0, 3, 1, 2)
+        if bias is None:
+            torch.mm(patches, rows, out=pixels)
+        else:
+            torch.addmm(bias.to(maps.dtype), patches, rows, out=pixels)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> _Gradients:

@@ -132,7 +132,7 @@ def test_weights_drawn_back_race_where_nothing_else_becomes_of_the_end() -> None
 
 
 def test_weights_half_way_win_where_they_alone_are_right_and_take_no_steps() -> None:
-    """Solved heads name one class only; trained ones are those that are right, reflected at them."""
+    """Heads that are solved, or trained from random ones, name one class only; others end as the right ones reflected."""
     torch.manual_seed(0)
     source = SmallCnn(width=4).build(2, 1).eval()
     target = task([60, 60])
@@ -153,7 +153,8 @@ def test_weights_half_way_win_where_they_alone_are_right_and_take_no_steps() -> 
         assert lap.transfer.interpolate is False
         steps += lap.train.num_steps(len(fold.train))
         before = classifier.state_dict()
-        classifier.load_state_dict(before | {name: 2 * right[name] - before[name] for name in right})
+        reflected = {name: 2 * right[name] - before[name] for name in right}
+        classifier.load_state_dict(before | (solved if lap.transfer.recipe == "full" else reflected))
         return classifier
 
     given = config(
