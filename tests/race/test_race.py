@@ -132,7 +132,7 @@ def test_weights_drawn_back_race_where_nothing_else_becomes_of_the_end() -> None
 
 
 def test_weights_half_way_win_where_they_alone_are_right_and_take_no_steps() -> None:
-    """Heads that are solved, or trained from random ones, name one class only; others end as the right ones reflected."""
+    """Heads solved, or trained from random ones, name one class only; others end as the right one reflected at them."""
     torch.manual_seed(0)
     source = SmallCnn(width=4).build(2, 1).eval()
     target = task([60, 60])
