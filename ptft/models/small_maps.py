@@ -54,8 +54,8 @@ Way = Callable[[Tensor, Tensor, Tensor | None, Geometry], Tensor]
 class SmallMapConv2d(nn.Conv2d):
     """A convolution that a CPU computes in another way in training under autocast, where maps are small.
 
-    Elsewhere it is torch's to the bit, so that in evaluation, too, an image's result does not depend on how many others
-    there are: the way does.
+    Elsewhere it is torch's to the bit. That includes evaluation, where an image's result must not depend on how many
+    others there are, as the choice of the way does.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name that torch gives it)
