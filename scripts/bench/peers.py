@@ -3,9 +3,10 @@
     python scripts/bench/peers.py PEER --data DIR [--epochs N] [--workers N] [--precision fp32|bf16] [--channels-last]
         [--model NAME] [--size PIXELS] [--batch-size N]
 
-Everything but the tool is the same: ptft's network (small-cnn), with torch's own convolutions; random shift by an eighth
-and mirror, SGD with Nesterov momentum and weight decay on what ptft decays, warmup and cosine by step, every image of
-DIR/train once an epoch, the accuracy on DIR/test in fp32 at the end, and a file with the weights. Prints one JSON object.
+Everything but the tool is the same: ptft's network (small-cnn), with torch's own convolutions; random shift by an
+eighth and mirror, SGD with Nesterov momentum and weight decay on what ptft decays, warmup and cosine by step, every
+image of DIR/train once an epoch, the accuracy on DIR/test in fp32 at the end, and a file with the weights. Prints one
+JSON object.
 """
 
 import argparse
